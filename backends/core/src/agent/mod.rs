@@ -1,0 +1,1 @@
+//! The client of the guest's agent: exec, readiness, shutdown.

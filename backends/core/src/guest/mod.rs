@@ -1,0 +1,1 @@
+//! Finds kernels and assembles initramfs images.
