@@ -1,0 +1,95 @@
+//! Reads the files that make up a guest, with errors that say what to do.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use crate::error::{Code, Error, Result};
+use crate::spec::Image;
+
+/// The largest kernel or initramfs that is read: far above any real one, far below what would
+/// drive the host out of memory.
+const LARGEST: u64 = 2 << 30;
+
+/// Offset and value of the magic of a Linux boot sector's setup header (Linux
+/// Documentation/arch/x86/boot.rst, "The Real-Mode Kernel Header").
+const BZIMAGE_MAGIC: (usize, &[u8]) = (0x202, b"HdrS");
+
+/// Reads a kernel: a bzImage or an ELF file.
+pub(super) fn kernel(path: &Path) -> Result<Image> {
+    let bytes = read(path, "kernel")?;
+    check_kernel(path, &bytes)?;
+    Ok(Image::read(path, bytes))
+}
+
+/// Reads an initramfs as it is: the kernel knows more formats than are worth checking here.
+pub(super) fn initrd(path: &Path) -> Result<Image> {
+    Ok(Image::read(path, read(path, "initrd")?))
+}
+
+/// Refuses what is neither a bzImage nor an ELF file.
+fn check_kernel(path: &Path, bytes: &[u8]) -> Result<()> {
+    let (offset, magic) = BZIMAGE_MAGIC;
+    let is_bzimage = bytes.get(offset..offset + magic.len()) == Some(magic);
+    if is_bzimage || bytes.starts_with(b"\x7fELF") {
+        return Ok(());
+    }
+    Err(Error::new(
+        Code::VmSpec,
+        format!("kernel {} is neither a bzImage nor an ELF file", path.display()),
+    )
+    .with_hint(if bytes.starts_with(&[0x1f, 0x8b]) {
+        "it is compressed with gzip: unpack it, or give the bzImage that the package installs in /boot"
+    } else {
+        "give the file that a distribution installs as /boot/vmlinuz-VERSION, or a vmlinux"
+    })
+    .with_detail("path", path.display().to_string()))
+}
+
+/// Reads a whole regular file that must not be empty. `role` names it in messages.
+pub(super) fn read(path: &Path, role: &str) -> Result<Vec<u8>> {
+    let metadata = fs::metadata(path).map_err(|error| failure(path, role, error))?;
+    if !metadata.is_file() {
+        return Err(Error::new(
+            Code::VmSpec,
+            format!("{role} {} is not a regular file", path.display()),
+        )
+        .with_hint("give the path of a file")
+        .with_detail("path", path.display().to_string()));
+    }
+    if metadata.len() > LARGEST {
+        return Err(Error::new(
+            Code::VmSpec,
+            format!("{role} {} is larger than 2 GiB", path.display()),
+        )
+        .with_hint("is it a disk image? Those go into disks = { … }")
+        .with_detail("path", path.display().to_string()));
+    }
+    let bytes = fs::read(path).map_err(|error| failure(path, role, error))?;
+    if bytes.is_empty() {
+        return Err(Error::new(Code::VmSpec, format!("{role} {} is empty", path.display()))
+            .with_hint("an interrupted copy or download? Fetch it again")
+            .with_detail("path", path.display().to_string()));
+    }
+    Ok(bytes)
+}
+
+/// The error for a file that cannot be read.
+pub(super) fn failure(path: &Path, role: &str, error: io::Error) -> Error {
+    let shown = path.display();
+    let (code, what, hint) = match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => (
+            Code::FileNotFound,
+            "does not exist",
+            "check the path; it is taken relative to the current directory".to_owned(),
+        ),
+        io::ErrorKind::PermissionDenied => {
+            (Code::FilePermission, "may not be read", format!("sudo chmod a+r {shown}"))
+        }
+        _ => (Code::FileIo, "cannot be read", "check the file and the disk it is on".to_owned()),
+    };
+    Error::new(code, format!("{role} {shown} {what}"))
+        .with_hint(hint)
+        .with_detail("path", shown.to_string())
+        .with_source(error)
+}
