@@ -1,0 +1,189 @@
+//! The QEMU that emulates a machine with SVM.
+
+use std::fs::File;
+use std::io::{self, PipeReader, PipeWriter, Read, Write};
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// The emulator.
+pub const QEMU: &str = "qemu-system-x86_64";
+
+/// `EPYC`, less what the emulator would warn that it does not have.
+const CPU: &str = "EPYC,+svm,+npt,-rdseed,-sha-ni,-fxsr-opt,-misalignsse,-3dnowprefetch,-osvw,\
+    -topoext,-nrip-save,-xsavec";
+/// A panic ends the machine; the rest saves time.
+const COMMAND_LINE: &str = "console=ttyS0 quiet loglevel=4 panic=-1 mitigations=off no_timer_check";
+/// The addresses of the serial ports are those of the four classic ones; their interrupts differ,
+/// as ports cannot share one.
+const INTERRUPTS: [u32; 4] = [4, 3, 10, 11];
+/// How much of the console a message shows.
+const CONSOLE_TAIL: usize = 2000;
+
+/// How the machine ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The command exited with this status.
+    Exited(i32),
+    /// The deadline came first.
+    TimedOut,
+    /// This signal came first.
+    Interrupted(i32),
+    /// The machine ended before the command did; what it and QEMU had to say.
+    Died(String),
+}
+
+/// Boots `kernel` with the archive `root`, copies the command's output to this process's, and
+/// waits.
+///
+/// Blocks `SIGINT`, `SIGTERM`, `SIGHUP` and `SIGCHLD` in this process: for a program of one
+/// thread that does nothing else.
+pub fn run(kernel: &Path, root: &[u8], memory_mib: u32, limit: Duration) -> io::Result<Outcome> {
+    let signals = Signals::block();
+    let mut archive = tempfile::NamedTempFile::new()?;
+    archive.write_all(root)?;
+    let [console, output, error, status] = [io::pipe()?, io::pipe()?, io::pipe()?, io::pipe()?];
+    let writers = [console.1, output.1, error.1, status.1];
+    let mut child = spawn(kernel, archive.path(), memory_mib, &writers)?;
+    drop(writers);
+    let complaints = keep(child.stderr.take().expect("standard error is a pipe"));
+    let console = keep(console.0);
+    let status = keep(status.0);
+    let output = copy(output.0, io::stdout());
+    let error = copy(error.0, io::stderr());
+
+    let early = signals.wait_for(&mut child, limit)?;
+    if early.is_some() {
+        child.kill()?;
+    }
+    child.wait()?;
+    for stream in [output, error] {
+        stream.join().expect("the copier does not panic");
+    }
+    let text = |stream: JoinHandle<String>| stream.join().expect("the reader does not panic");
+    let (console, status, complaints) = (text(console), text(status), text(complaints));
+    let exited = status.trim().strip_prefix("exited ").and_then(|number| number.parse().ok());
+    Ok(early.or(exited.map(Outcome::Exited)).unwrap_or_else(|| {
+        let start = console.len().saturating_sub(CONSOLE_TAIL);
+        let start = console.ceil_char_boundary(start);
+        Outcome::Died(format!("{complaints}{}", &console[start..]))
+    }))
+}
+
+fn spawn(
+    kernel: &Path,
+    root: &Path,
+    memory_mib: u32,
+    serial: &[PipeWriter; 4],
+) -> io::Result<Child> {
+    let mut command = Command::new(QEMU);
+    command
+        .args(["-machine", "pc", "-accel", "tcg,thread=multi", "-smp", "2", "-cpu", CPU])
+        .args(["-m", &memory_mib.to_string(), "-nodefaults", "-no-user-config", "-no-reboot"])
+        .args(["-display", "none", "-append", COMMAND_LINE, "-kernel"])
+        .arg(kernel)
+        .arg("-initrd")
+        .arg(root);
+    for (index, (pipe, interrupt)) in serial.iter().zip(INTERRUPTS).enumerate() {
+        command.arg("-chardev").arg(format!("file,id=c{index},path=/dev/fd/{}", pipe.as_raw_fd()));
+        let device = format!("isa-serial,chardev=c{index},index={index},irq={interrupt}");
+        command.arg("-device").arg(device);
+    }
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).process_group(0);
+    let inherited = serial.each_ref().map(AsRawFd::as_raw_fd);
+    // SAFETY: between fork and exec `prepare` calls only async-signal-safe functions and
+    // allocates nothing.
+    unsafe { command.pre_exec(move || prepare(&inherited)) };
+    command.spawn()
+}
+
+/// In QEMU's process, before it starts: its pipes stay open, no signal is blocked, and it does
+/// not outlive this program.
+fn prepare(inherited: &[RawFd]) -> io::Result<()> {
+    for fd in inherited {
+        // SAFETY: `fcntl` with F_SETFD touches no memory.
+        if unsafe { libc::fcntl(*fd, libc::F_SETFD, 0) } == -1 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    // SAFETY: an all-zero set is a valid value; the calls write to it or read from it only.
+    unsafe {
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+    }
+    Ok(())
+}
+
+fn keep(mut stream: impl Read + Send + 'static) -> JoinHandle<String> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        // A stream that cannot be read says no more.
+        let _ = stream.read_to_end(&mut bytes);
+        String::from_utf8_lossy(&bytes).into_owned()
+    })
+}
+
+fn copy(mut from: PipeReader, mut to: impl Write + Send + 'static) -> JoinHandle<()> {
+    std::thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        while let Ok(count @ 1..) = from.read(&mut buffer) {
+            // When nobody reads the output any more, the command still runs to its end.
+            let _ = to.write_all(&buffer[..count]).and_then(|()| to.flush());
+        }
+    })
+}
+
+/// The signals that end the wait.
+struct Signals(libc::sigset_t);
+
+impl Signals {
+    fn block() -> Self {
+        // SAFETY: an all-zero set is a valid value; the calls write to it or read from it only.
+        unsafe {
+            let mut set: libc::sigset_t = std::mem::zeroed();
+            libc::sigemptyset(&raw mut set);
+            for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGCHLD] {
+                libc::sigaddset(&raw mut set, signal);
+            }
+            libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut());
+            Self(set)
+        }
+    }
+
+    /// Waits until the child has ended (`None`), the limit is reached or a signal comes.
+    fn wait_for(&self, child: &mut Child, limit: Duration) -> io::Result<Option<Outcome>> {
+        let start = Instant::now();
+        loop {
+            if child.try_wait()?.is_some() {
+                return Ok(None);
+            }
+            let Some(left) = limit.checked_sub(start.elapsed()) else {
+                return Ok(Some(Outcome::TimedOut));
+            };
+            let timeout = libc::timespec {
+                tv_sec: left.as_secs().try_into().unwrap_or(libc::time_t::MAX),
+                tv_nsec: left.subsec_nanos().into(),
+            };
+            // SAFETY: both pointers are to live values of the right types; no information about
+            // the signal is asked for.
+            let signal = unsafe {
+                libc::sigtimedwait(&raw const self.0, std::ptr::null_mut(), &raw const timeout)
+            };
+            if signal > 0 && signal != libc::SIGCHLD {
+                return Ok(Some(Outcome::Interrupted(signal)));
+            }
+        }
+    }
+}
+
+/// Whether the emulator is installed.
+pub fn installed() -> bool {
+    std::env::var_os("PATH").is_some_and(|path| {
+        std::env::split_paths(&path).any(|directory| File::open(directory.join(QEMU)).is_ok())
+    })
+}
