@@ -1,0 +1,17 @@
+//! What a snapshot keeps of a block device.
+
+use serde::{Deserialize, Serialize};
+
+use super::Overlay;
+
+/// The state of a block device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlockState {
+    /// See [`STATE_VERSION`](crate::state::STATE_VERSION).
+    pub version: u32,
+    /// The size of the image in sectors of 512 bytes; a state fits an image of the same size
+    /// only.
+    pub sectors: u64,
+    /// What was written above the image; `None` where writes go into the image itself.
+    pub overlay: Option<Overlay>,
+}

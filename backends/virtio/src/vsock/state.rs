@@ -1,0 +1,34 @@
+//! What a snapshot keeps of the sockets.
+
+use serde::{Deserialize, Serialize};
+use vmoon_core::units::{Cid, VsockPort};
+
+/// The state of the vsock device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VsockState {
+    /// See [`STATE_VERSION`](crate::state::STATE_VERSION).
+    pub version: u32,
+    /// The CID that the guest knows itself by. A fork keeps it: the guest reads it once.
+    pub guest_cid: Cid,
+    /// Whether the guest's driver had accepted the device.
+    pub active: bool,
+    /// Every connection that the guest knows of, in the order of their ports.
+    pub connections: Vec<ConnectionState>,
+}
+
+/// A connection as the guest knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectionState {
+    /// The port on the host.
+    pub host_port: VsockPort,
+    /// The port in the guest.
+    pub guest_port: VsockPort,
+    /// Whether it is established and no byte is on its way in either direction.
+    pub idle: bool,
+    /// Bytes received from the guest, modulo 2^32.
+    pub received: u32,
+    /// Bytes sent to the guest, modulo 2^32.
+    pub sent: u32,
+    /// The guest's buffer for the connection, in bytes.
+    pub guest_buffer: u32,
+}
