@@ -29,16 +29,12 @@ pub fn iter(payload: &[u8]) -> impl Iterator<Item = Result<(u16, &[u8]), Truncat
         if rest.is_empty() {
             return None;
         }
-        let field = split(rest);
-        match field {
-            Some((tag, value, tail)) => {
-                rest = tail;
-                Some(Ok((tag, value)))
-            }
-            None => {
-                rest = &[];
-                Some(Err(Truncated))
-            }
+        if let Some((tag, value, tail)) = split(rest) {
+            rest = tail;
+            Some(Ok((tag, value)))
+        } else {
+            rest = &[];
+            Some(Err(Truncated))
         }
     })
 }
