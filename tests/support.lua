@@ -1,0 +1,97 @@
+-- What the test scripts share. Each script proves a list of cases, prints a line for each, and
+-- fails at its end if any did not hold, so that one run shows them all.
+local support = {}
+
+local failures = 0
+
+--- Runs one case; `name` says what it proves.
+function support.case(name, body)
+  local ok, err = xpcall(body, function(err)
+    if type(err) == "table" then
+      local text = tostring(err)
+      if err.hint then text = text .. "\n    hint: " .. tostring(err.hint) end
+      return text
+    end
+    return tostring(err)
+  end)
+  if ok then
+    print("ok - " .. name)
+  else
+    failures = failures + 1
+    print("not ok - " .. name .. "\n    " .. tostring(err):gsub("\n", "\n    "))
+  end
+  io.stdout:flush()
+end
+
+--- Ends the script: an error if any case did not hold.
+function support.finish()
+  if failures > 0 then error(failures .. " cases failed", 0) end
+  print "all cases hold"
+end
+
+--- Asserts that `fn(...)` raises a structured error with this code (or one of these), and
+--- returns the error.
+function support.raises(codes, fn, ...)
+  if type(codes) == "string" then codes = { codes } end
+  local expected = table.concat(codes, " or ")
+  local results = table.pack(pcall(fn, ...))
+  if results[1] then
+    error(("%s expected, but nothing was raised (%s)"):format(expected, tostring(results[2])), 2)
+  end
+  local err = results[2]
+  if type(err) ~= "table" then
+    error(("%s expected, but a %s was raised: %s"):format(expected, type(err), tostring(err)), 2)
+  end
+  for _, code in ipairs(codes) do
+    if err.code == code then
+      assert(type(err.message) == "string" and #err.message > 0, "the error has no message")
+      assert(tostring(err):find(code, 1, true), "tostring(err) does not show the code")
+      assert(tostring(err):find(err.message, 1, true), "tostring(err) does not show the message")
+      return err
+    end
+  end
+  error(("%s expected, but this was raised: %s"):format(expected, tostring(err)), 2)
+end
+
+--- Everything that an error tells a person, as one string.
+function support.words(err)
+  return table.concat({ tostring(err), err.message or "", err.hint or "" }, "\n")
+end
+
+--- Asserts equality and shows both sides.
+function support.same(actual, expected, what)
+  if actual ~= expected then
+    error(("%s: %s expected, got %s"):format(what or "value", tostring(expected), tostring(actual)), 2)
+  end
+end
+
+--- The text without the white space at its end.
+function support.trim(text)
+  return (text:gsub("%s+$", ""))
+end
+
+--- Reads exactly `count` bytes of a stream.
+function support.read_exactly(stream, count)
+  local parts, missing = {}, count
+  while missing > 0 do
+    local part = stream:read(missing)
+    assert(part and #part > 0, ("the stream ended %d bytes early"):format(missing))
+    parts[#parts + 1] = part
+    missing = missing - #part
+  end
+  return table.concat(parts)
+end
+
+--- Calls `fn` until it returns something true; an error after `seconds`.
+function support.eventually(seconds, what, fn)
+  local vmoon = require "vmoon"
+  local deadline = os.time() + seconds
+  while true do
+    local result = fn()
+    if result then return result end
+    assert(os.time() <= deadline, "not within " .. seconds .. " s: " .. what)
+    vmoon.sleep "20ms"
+  end
+end
+
+return support
