@@ -1,1 +1,83 @@
-//! Placeholder.
+//! Runs every example as a newcomer would.
+
+use std::time::Duration;
+
+use vmoon_tests::process::{Ended, run, vmoon};
+use vmoon_tests::{project, skip};
+
+#[track_caller]
+fn example(name: &str) -> Option<Ended> {
+    if let Some(missing) = skip::without_kvm() {
+        skip::skip(&format!("examples/{name}.lua"), &missing);
+        return None;
+    }
+    let mut command = vmoon(["run", &format!("examples/{name}.lua")]);
+    let ended = run(&mut command, Duration::from_secs(60));
+    ended.expect_status(0);
+    Some(ended)
+}
+
+#[track_caller]
+fn expect_lines(ended: &Ended, lines: &[&str]) {
+    let mut rest = ended.stdout.as_str();
+    for line in lines {
+        let place = rest.find(line).unwrap_or_else(|| panic!("no {line:?} here or later\n{ended}"));
+        rest = &rest[place + line.len()..];
+    }
+}
+
+#[test]
+fn snapshot_test_restore() {
+    let Some(ended) = example("01-snapshot-test-restore") else { return };
+    expect_lines(
+        &ended,
+        &[
+            "booted ",
+            "snapshot \"clean\" holds ",
+            "passed   a test that paints everything red\n",
+            "passed   a test that scribbles over memory\n",
+            "failed   a test that panics\n",
+            "and the machine is clean again\n",
+        ],
+    );
+}
+
+#[test]
+fn vsock_echo() {
+    let Some(ended) = example("02-vsock-echo") else { return };
+    expect_lines(
+        &ended,
+        &[
+            "the guest echoes: hello, guest\n",
+            "the host answers: you said good-morning\n",
+            "the guest echoes: round 3\n",
+            "and nobody listens on 5999: ",
+        ],
+    );
+}
+
+#[test]
+fn balloon() {
+    let Some(ended) = example("03-balloon") else { return };
+    expect_lines(
+        &ended,
+        &["at first  left to the guest 128 MiB", "at half   left to the guest  64 MiB"],
+    );
+    expect_lines(
+        &ended,
+        &["at full   left to the guest 128 MiB", "restored  left to the guest  64 MiB"],
+    );
+}
+
+/// `04-linux.lua` needs a KVM that runs stock Linux: the suite `nested` runs it.
+#[test]
+fn every_example_is_run() {
+    let mut found: Vec<String> = std::fs::read_dir(project::root().join("examples"))
+        .expect("the folder is there")
+        .map(|entry| entry.expect("it can be listed").file_name().to_string_lossy().into_owned())
+        .collect();
+    found.sort_unstable();
+    let known =
+        ["01-snapshot-test-restore.lua", "02-vsock-echo.lua", "03-balloon.lua", "04-linux.lua"];
+    assert_eq!(found, known);
+}

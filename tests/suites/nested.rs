@@ -1,1 +1,128 @@
-//! Placeholder.
+//! Stock Linux, where KVM can run it: `tests/nested/run`, the scripts of `tests/nested`, and the
+//! example that boots Linux.
+
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use vmoon_tests::nested::command::missing;
+use vmoon_tests::process::{Ended, run, run_with_input, start};
+use vmoon_tests::{project, skip};
+
+const NESTED: &str = env!("CARGO_BIN_EXE_nested");
+
+/// One emulated machine at a time: each takes all the processors there are.
+fn alone() -> MutexGuard<'static, ()> {
+    static MACHINES: Mutex<()> = Mutex::new(());
+    MACHINES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn nested(arguments: &[&str]) -> Command {
+    let mut command = Command::new(NESTED);
+    command.args(arguments).current_dir(project::root()).stdin(Stdio::null());
+    command
+}
+
+fn unable(test: &str) -> bool {
+    let Some(missing) = missing() else { return false };
+    skip::skip(test, &missing);
+    true
+}
+
+/// Runs a script of `tests/nested`, or an example.
+#[track_caller]
+fn script(path: &str, seconds: u64) -> Option<Ended> {
+    if unable(path) {
+        return None;
+    }
+    let _alone = alone();
+    let limit = seconds.to_string();
+    let mut command = nested(&["--timeout", &limit, "--", "run", path]);
+    let ended = run(&mut command, Duration::from_secs(seconds + 60));
+    ended.expect_status(0);
+    println!("{ended}");
+    Some(ended)
+}
+
+#[test]
+fn linux() {
+    let Some(ended) = script("tests/nested/linux.lua", 600) else { return };
+    assert!(ended.stdout.ends_with("all cases hold\n"), "{ended}");
+}
+
+#[test]
+fn vcpus() {
+    let Some(ended) = script("tests/nested/vcpus.lua", 600) else { return };
+    assert!(ended.stdout.ends_with("all cases hold\n"), "{ended}");
+}
+
+#[test]
+fn devices() {
+    let Some(ended) = script("tests/nested/devices.lua", 600) else { return };
+    assert!(ended.stdout.ends_with("all cases hold\n"), "{ended}");
+}
+
+#[test]
+fn example_linux() {
+    let Some(ended) = script("examples/04-linux.lua", 300) else { return };
+    for line in ["and back: precious\n", "the machine is crashed\n", "stopped, graceful\n"] {
+        assert!(ended.stdout.contains(line), "no {line:?}\n{ended}");
+    }
+}
+
+#[test]
+fn every_script_is_run() {
+    let mut found: Vec<String> = std::fs::read_dir(project::root().join("tests/nested"))
+        .expect("the folder is there")
+        .map(|entry| entry.expect("it can be listed").file_name().to_string_lossy().into_owned())
+        .collect();
+    found.sort_unstable();
+    assert_eq!(found, ["devices.lua", "linux.lua", "run", "vcpus.lua"]);
+}
+
+/// What the runner itself promises, in as few machines as possible.
+#[test]
+fn the_runner_passes_on_arguments_input_output_and_status() {
+    if unable("the nested runner") {
+        return;
+    }
+    let _alone = alone();
+    let script = r#"
+        print(arg[1], io.read "a")
+        io.stderr:write "to stderr\n"
+        os.exit(7)
+    "#;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("it's a script.lua");
+    std::fs::write(&path, script).expect("the script can be written");
+    let path = path.to_str().expect("the path is text");
+    let arguments = ["--timeout", "120", "--", "run", path, "-"];
+    let ended = run_with_input(&mut nested(&arguments), "from\noutside", Duration::from_secs(150));
+    ended.expect_status(7);
+    assert_eq!(ended.stdout, "-\tfrom\noutside\n", "{ended}");
+    assert_eq!(ended.stderr, "to stderr\n", "{ended}");
+}
+
+#[test]
+fn the_runner_ends_at_its_timeout_and_on_ctrl_c() {
+    if unable("the nested runner") {
+        return;
+    }
+    let _alone = alone();
+    let endless = ["--", "run", "-e", "require('vmoon').sleep(1000)"];
+    let mut command = nested(&["--timeout", "1"]);
+    let ended = run(command.args(endless), Duration::from_secs(30));
+    ended.expect_status(124).expect_stderr(&["not done after 1s"]);
+
+    let running = start(nested(&[]).args(endless));
+    std::thread::sleep(Duration::from_secs(2));
+    running.signal(libc::SIGINT);
+    running.wait(Duration::from_secs(10)).expect_status(130);
+}
+
+#[test]
+fn wrong_use_of_the_runner_is_explained() {
+    let mut command = Command::new(project::root().join("tests/nested/run"));
+    let ended = run(command.args(["run", "a.lua"]), Duration::from_mins(5));
+    ended.expect_status(2).expect_stderr(&["`--`", "usage: tests/nested/run"]);
+}

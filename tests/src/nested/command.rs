@@ -1,14 +1,14 @@
 //! The command line of `tests/nested/run`.
 
 use std::ffi::OsString;
-use std::io::{IsTerminal, Read};
-use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::io::{self, IsTerminal, Read};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use super::kernel::Kernel;
-use super::machine::{self, Outcome};
+use super::machine;
+use super::supervise::{Outcome, Signals};
 use super::{probe, root};
 use crate::project;
 
@@ -32,6 +32,8 @@ VMOON_BIN=PATH                     a vmoon to run in place of the release build
 const CANNOT_RUN: i32 = 125;
 const TIMED_OUT: i32 = 124;
 const WRONG_USE: i32 = 2;
+/// How long `vmoon` may take unless `--timeout` says otherwise.
+const TIMEOUT: Duration = Duration::from_mins(10);
 
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Options {
@@ -134,13 +136,9 @@ fn run(options: &Options) -> Result<i32, String> {
     let installed = Kernel::installed().ok_or("no kernel is installed")?;
     let inner = options.kernel.as_ref().unwrap_or(&installed);
     let vmoon = project::vmoon();
+    let timeout = options.timeout.unwrap_or(TIMEOUT);
     if directly() {
-        let mut command = Command::new(vmoon);
-        command.args(&options.arguments);
-        if let Some(kernel) = &options.kernel {
-            command.env("VMOON_KERNEL", &kernel.image).env("VMOON_MODULES", &kernel.modules);
-        }
-        return Err(format!("{}: {}", vmoon.display(), command.exec()));
+        return outcome(run_directly(vmoon, options, timeout), &vmoon.to_string_lossy(), timeout);
     }
     let root = root::assemble(&root::Contents {
         vmoon,
@@ -150,18 +148,33 @@ fn run(options: &Options) -> Result<i32, String> {
         inner,
     })
     .map_err(|error| error.to_string())?;
-    let timeout = options.timeout.unwrap_or(Duration::from_secs(600));
-    match machine::run(&installed.image, &root, memory_mib()?, timeout) {
+    let outcome_of_machine = machine::run(&installed.image, &root, memory_mib()?, timeout);
+    outcome(outcome_of_machine, machine::QEMU, timeout)
+}
+
+fn run_directly(vmoon: &Path, options: &Options, timeout: Duration) -> io::Result<Outcome> {
+    let signals = Signals::block();
+    let mut command = Command::new(vmoon);
+    command.args(&options.arguments);
+    if let Some(kernel) = &options.kernel {
+        command.env("VMOON_KERNEL", &kernel.image).env("VMOON_MODULES", &kernel.modules);
+    }
+    signals.supervise(&mut command, timeout)
+}
+
+/// The exit status of an outcome; `program` is what ran.
+fn outcome(outcome: io::Result<Outcome>, program: &str, timeout: Duration) -> Result<i32, String> {
+    match outcome {
         Ok(Outcome::Exited(status)) => Ok(status),
         Ok(Outcome::Interrupted(signal)) => Ok(128 + signal),
         Ok(Outcome::TimedOut) => {
-            eprintln!("nested: not done after {timeout:?}; the machine was ended");
+            eprintln!("nested: not done after {timeout:?}, and ended");
             Ok(TIMED_OUT)
         }
         Ok(Outcome::Died(console)) => {
             Err(format!("the machine ended before vmoon did; it last said:\n{console}"))
         }
-        Err(error) => Err(format!("{}: {error}", machine::QEMU)),
+        Err(error) => Err(format!("{program}: {error}")),
     }
 }
 
@@ -175,7 +188,7 @@ fn memory_mib() -> Result<u32, String> {
 /// What `vmoon` will read from its standard input: everything, if it is asked to run it.
 fn input(arguments: &[OsString]) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
-    let mut stdin = std::io::stdin();
+    let mut stdin = io::stdin();
     if arguments.iter().any(|argument| argument == "-") && !stdin.is_terminal() {
         stdin.read_to_end(&mut bytes).map_err(|error| format!("standard input: {error}"))?;
     }

@@ -7,7 +7,9 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use super::supervise::{self, Outcome, Signals};
 
 /// The emulator.
 pub const QEMU: &str = "qemu-system-x86_64";
@@ -22,19 +24,6 @@ const COMMAND_LINE: &str = "console=ttyS0 quiet loglevel=4 panic=-1 mitigations=
 const INTERRUPTS: [u32; 4] = [4, 3, 10, 11];
 /// How much of the console a message shows.
 const CONSOLE_TAIL: usize = 2000;
-
-/// How the machine ended.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// The command exited with this status.
-    Exited(i32),
-    /// The deadline came first.
-    TimedOut,
-    /// This signal came first.
-    Interrupted(i32),
-    /// The machine ended before the command did; what it and QEMU had to say.
-    Died(String),
-}
 
 /// Boots `kernel` with the archive `root`, copies the command's output to this process's, and
 /// waits.
@@ -56,9 +45,7 @@ pub fn run(kernel: &Path, root: &[u8], memory_mib: u32, limit: Duration) -> io::
     let error = copy(error.0, io::stderr());
 
     let early = signals.wait_for(&mut child, limit)?;
-    if early.is_some() {
-        child.kill()?;
-    }
+    child.kill()?;
     child.wait()?;
     for stream in [output, error] {
         stream.join().expect("the copier does not panic");
@@ -94,27 +81,19 @@ fn spawn(
     }
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).process_group(0);
     let inherited = serial.each_ref().map(AsRawFd::as_raw_fd);
-    // SAFETY: between fork and exec `prepare` calls only async-signal-safe functions and
-    // allocates nothing.
-    unsafe { command.pre_exec(move || prepare(&inherited)) };
+    // SAFETY: between fork and exec these call only async-signal-safe functions and allocate
+    // nothing.
+    unsafe { command.pre_exec(move || inherit(&inherited).and_then(|()| supervise::submit())) };
     command.spawn()
 }
 
-/// In QEMU's process, before it starts: its pipes stay open, no signal is blocked, and it does
-/// not outlive this program.
-fn prepare(inherited: &[RawFd]) -> io::Result<()> {
-    for fd in inherited {
+/// In QEMU's process, before it starts: its pipes stay open.
+fn inherit(pipes: &[RawFd]) -> io::Result<()> {
+    for fd in pipes {
         // SAFETY: `fcntl` with F_SETFD touches no memory.
         if unsafe { libc::fcntl(*fd, libc::F_SETFD, 0) } == -1 {
             return Err(io::Error::last_os_error());
         }
-    }
-    // SAFETY: an all-zero set is a valid value; the calls write to it or read from it only.
-    unsafe {
-        let mut none: libc::sigset_t = std::mem::zeroed();
-        libc::sigemptyset(&raw mut none);
-        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
-        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
     }
     Ok(())
 }
@@ -136,49 +115,6 @@ fn copy(mut from: PipeReader, mut to: impl Write + Send + 'static) -> JoinHandle
             let _ = to.write_all(&buffer[..count]).and_then(|()| to.flush());
         }
     })
-}
-
-/// The signals that end the wait.
-struct Signals(libc::sigset_t);
-
-impl Signals {
-    fn block() -> Self {
-        // SAFETY: an all-zero set is a valid value; the calls write to it or read from it only.
-        unsafe {
-            let mut set: libc::sigset_t = std::mem::zeroed();
-            libc::sigemptyset(&raw mut set);
-            for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGCHLD] {
-                libc::sigaddset(&raw mut set, signal);
-            }
-            libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut());
-            Self(set)
-        }
-    }
-
-    /// Waits until the child has ended (`None`), the limit is reached or a signal comes.
-    fn wait_for(&self, child: &mut Child, limit: Duration) -> io::Result<Option<Outcome>> {
-        let start = Instant::now();
-        loop {
-            if child.try_wait()?.is_some() {
-                return Ok(None);
-            }
-            let Some(left) = limit.checked_sub(start.elapsed()) else {
-                return Ok(Some(Outcome::TimedOut));
-            };
-            let timeout = libc::timespec {
-                tv_sec: left.as_secs().try_into().unwrap_or(libc::time_t::MAX),
-                tv_nsec: left.subsec_nanos().into(),
-            };
-            // SAFETY: both pointers are to live values of the right types; no information about
-            // the signal is asked for.
-            let signal = unsafe {
-                libc::sigtimedwait(&raw const self.0, std::ptr::null_mut(), &raw const timeout)
-            };
-            if signal > 0 && signal != libc::SIGCHLD {
-                return Ok(Some(Outcome::Interrupted(signal)));
-            }
-        }
-    }
 }
 
 /// Whether the emulator is installed.

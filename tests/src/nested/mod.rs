@@ -11,3 +11,4 @@ pub mod kernel;
 pub mod machine;
 pub mod probe;
 pub mod root;
+pub mod supervise;
