@@ -12,7 +12,7 @@ fn example(name: &str) -> Option<Ended> {
         return None;
     }
     let mut command = vmoon(["run", &format!("examples/{name}.lua")]);
-    let ended = run(&mut command, Duration::from_secs(60));
+    let ended = run(&mut command, Duration::from_mins(1));
     ended.expect_status(0);
     Some(ended)
 }
