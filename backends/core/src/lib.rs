@@ -11,10 +11,11 @@
 //! | [`capabilities`] | what a backend can do here, and why not |
 //! | [`vsock`] | streams and listeners between host and guest |
 //! | [`console`] | all that a guest printed, with waiters |
-//! | [`registry`] | the live machines of this process and the CIDs that they hold |
+//! | `race` | waiting for what can no longer come once the machine has ended |
+//! | [`registry`] | the CIDs that the live machines of this process hold |
 //! | [`agent`] | the client of the guest's agent: exec, readiness, shutdown |
 //! | [`guest`] | finds kernels and assembles initramfs images |
-//! | [`vm`] | [`Vm`]: a machine with its agent, console and snapshot tree, as scripts see it |
+//! | [`vm`] | [`Host`] and [`Vm`]: a machine with its agent, console and snapshot tree, as scripts see it |
 //!
 //! The arrows point here: `vmoon-lua` and the backends depend on this crate, never the other
 //! way round.
@@ -26,6 +27,7 @@ pub mod console;
 pub mod error;
 pub mod guest;
 pub mod lifecycle;
+mod race;
 pub mod registry;
 pub mod spec;
 pub mod units;
@@ -39,4 +41,4 @@ pub use error::{Code, Error, Result};
 pub use lifecycle::State;
 pub use spec::{BootSource, MachineSpec};
 pub use units::{Bytes, Cid, GuestAddress, MachineId, SnapshotId, VsockPort};
-pub use vm::Vm;
+pub use vm::{Host, Vm};

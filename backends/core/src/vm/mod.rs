@@ -1,5 +1,38 @@
 //! A machine with its agent, console and snapshot tree, as scripts see it.
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | [`host`] | [`Host`]: makes machines and knows those that live |
+//! | `choice` | which backend a machine gets, and why |
+//! | `check` | what a spec must fulfil before anything starts |
+//! | `names` | names that are unique among the live machines |
+//! | [`machine`] | [`Vm`]: identity, state and life cycle |
+//! | `waiting` | waits for states and for readiness |
+//! | `stopping` | the graceful stop and its end by force |
+//! | `commands` | exec, spawn and watches, by way of the agent |
+//! | `traffic` | vsock, console and balloon |
+//! | [`snapshot`] | [`Snapshot`], and how to name one |
+//! | `tree` | taking, restoring and deleting snapshots |
+//! | `forking` | new machines from a snapshot |
 
-/// A machine as scripts see it.
-#[derive(Debug)]
-pub struct Vm;
+mod check;
+mod choice;
+mod commands;
+mod forking;
+pub mod host;
+pub mod machine;
+mod names;
+pub mod snapshot;
+mod stopping;
+mod traffic;
+mod tree;
+mod waiting;
+
+pub use crate::agent::{ExecRequest, ExecResult, Output, Process, ProcessInput};
+pub use crate::backend::{
+    BalloonLevel, BalloonStatistics, MachineInfo, RestoreReport, SnapshotFigures, Status,
+};
+pub use host::Host;
+pub use machine::Vm;
+pub use snapshot::{RestoreOptions, Snapshot, SnapshotSelector};
+pub use stopping::StopOutcome;

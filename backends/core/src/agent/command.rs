@@ -1,0 +1,175 @@
+//! A command from its first write to its exit.
+
+use std::future::poll_fn;
+use std::task::{Context, Poll};
+
+use vmoon_protocol::message::Exit;
+use vmoon_protocol::{Frame, Kind, MAX_PAYLOAD};
+
+use super::client::Shared;
+use super::connection::{Broken, Connection};
+use super::failure;
+use super::life;
+use super::request::ExecRequest;
+use crate::error::{Code, Error, Result};
+
+/// A command under way on its connection.
+#[derive(Debug)]
+pub(super) struct Command {
+    pub(super) connection: Connection,
+    pub(super) id: u64,
+    pub(super) stdin: Stdin,
+    /// The epoch that was announced ahead of it and that its first answer confirms.
+    announced: Option<u64>,
+}
+
+/// What a command said.
+#[derive(Debug)]
+pub(super) enum Event {
+    Stdout(Vec<u8>),
+    Stderr(Vec<u8>),
+    Exit(Exit),
+    /// The guest could not run it, or killed it; the connection is free again.
+    Failed(Error),
+}
+
+/// The input that is known when a command starts, cut into frames as the guest takes them.
+#[derive(Debug, Default)]
+pub(super) struct Stdin {
+    bytes: Vec<u8>,
+    sent: usize,
+    /// Whether nothing follows these bytes, which the guest must be told.
+    closes: bool,
+    closed: bool,
+}
+
+impl Stdin {
+    pub(super) fn new(bytes: Option<Vec<u8>>, keep_open: bool) -> Self {
+        let closes = !keep_open && bytes.is_some();
+        Self { bytes: bytes.unwrap_or_default(), sent: 0, closes, closed: false }
+    }
+
+    fn is_done(&self) -> bool {
+        self.sent == self.bytes.len() && self.closes == self.closed
+    }
+
+    /// Back to the first byte, for another connection.
+    fn rewind(&mut self) {
+        self.sent = 0;
+        self.closed = false;
+    }
+
+    /// Queues the next frame, and the end behind the last one.
+    fn queue(&mut self, connection: &mut Connection, id: u64) {
+        let end = self.bytes.len().min(self.sent + MAX_PAYLOAD);
+        if self.sent < end {
+            connection.queue(Kind::Stdin, id, &self.bytes[self.sent..end]);
+            self.sent = end;
+        }
+        if self.sent == self.bytes.len() && self.closes && !self.closed {
+            connection.queue(Kind::Stdin, id, &[]);
+            self.closed = true;
+        }
+    }
+}
+
+impl Command {
+    /// Sends the command on an idle connection, or on a new one. All that the guest needs to
+    /// begin goes out in one write.
+    pub(super) async fn start(
+        shared: &Shared,
+        request: &ExecRequest,
+        stdin: Stdin,
+    ) -> Result<Self> {
+        let message = request.message().encode();
+        if message.len() > MAX_PAYLOAD {
+            return Err(Error::new(
+                Code::VmSpec,
+                format!("a command of {} bytes is over the limit of {MAX_PAYLOAD}", message.len()),
+            )
+            .with_hint("pass long data through stdin or a file"));
+        }
+        let mut stdin = stdin;
+        loop {
+            let (mut connection, fresh) = match shared.pool.take() {
+                Some(connection) => (connection, false),
+                None => (shared.open().await?, true),
+            };
+            let id = shared.next_id();
+            let announced = shared.lives.pending();
+            if let Some(epoch) = announced {
+                connection.queue(Kind::Life, id, &life::announce(epoch)?);
+            }
+            connection.queue(Kind::Exec, id, &message);
+            stdin.queue(&mut connection, id);
+            let written = poll_fn(|cx| match connection.poll_drain(cx) {
+                Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+                _ => Poll::Ready(Ok(())),
+            });
+            match written.await {
+                Ok(()) => return Ok(Self { connection, id, stdin, announced }),
+                Err(error) if fresh => return Err(Broken::Io(error).into()),
+                // It died in the pool: the guest has seen nothing of this command.
+                Err(_) => stdin.rewind(),
+            }
+        }
+    }
+
+    /// Writes what is queued, and the known input as the guest takes it.
+    pub(super) fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        loop {
+            match self.connection.poll_drain(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(Broken::Io(error).into())),
+                Poll::Ready(Ok(())) if self.stdin.is_done() => return Poll::Ready(Ok(())),
+                Poll::Ready(Ok(())) => self.stdin.queue(&mut self.connection, self.id),
+            }
+        }
+    }
+
+    /// Writes what it can, then reads what the command says next.
+    pub(super) fn poll_event(
+        &mut self,
+        shared: &Shared,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Event>> {
+        if let Poll::Ready(Err(error)) = self.poll_write(cx) {
+            return Poll::Ready(Err(error));
+        }
+        self.poll_read(shared, cx)
+    }
+
+    /// What the command says next.
+    pub(super) fn poll_read(
+        &mut self,
+        shared: &Shared,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Event>> {
+        loop {
+            let frame = match self.connection.poll_frame(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
+                Poll::Ready(Ok(frame)) => frame,
+            };
+            // Other ids belong to a life that a restore undid.
+            if frame.id == self.id
+                && let Some(event) = interpret(frame)
+            {
+                if let Some(epoch) = self.announced.take() {
+                    shared.lives.confirm(epoch);
+                }
+                return Poll::Ready(event);
+            }
+        }
+    }
+}
+
+fn interpret(frame: Frame) -> Option<Result<Event>> {
+    match Kind::from_value(frame.kind)? {
+        Kind::Stdout => Some(Ok(Event::Stdout(frame.payload))),
+        Kind::Stderr => Some(Ok(Event::Stderr(frame.payload))),
+        Kind::Exit => Some(Exit::decode(&frame.payload).map(Event::Exit).map_err(Error::from)),
+        Kind::Error => Some(Ok(Event::Failed(failure::from_frame(&frame)))),
+        _ => None,
+    }
+}

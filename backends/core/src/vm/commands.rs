@@ -1,0 +1,63 @@
+//! Exec, spawn and watches, by way of the agent.
+
+use std::time::Duration;
+
+use vmoon_protocol::message::Watch;
+
+use super::machine::Vm;
+use crate::agent::{AgentClient, ExecRequest, ExecResult, Process};
+use crate::error::{Code, Error, Result};
+use crate::lifecycle::Operation;
+use crate::race;
+
+impl Vm {
+    /// Runs a command to its end and collects its output. A code other than zero is data. A
+    /// machine that has just started is waited for. Cancel-safe: dropping the future kills the
+    /// command.
+    ///
+    /// # Errors
+    /// `vm.state`, `exec.timeout`, `exec.not_found`, `agent.unavailable`, `guest.panic`,
+    /// `guest.stopped`; `vsock.reset` when a restore came between.
+    pub async fn exec(&self, request: ExecRequest) -> Result<ExecResult> {
+        self.commandable()?.exec(request).await
+    }
+
+    /// Starts a command whose output is streamed.
+    ///
+    /// # Errors
+    /// Those of [`Vm::exec`].
+    pub async fn spawn(&self, request: ExecRequest) -> Result<Process> {
+        self.commandable()?.spawn(request).await
+    }
+
+    /// Waits for something in the guest; the agent announces it. Cancel-safe.
+    ///
+    /// # Errors
+    /// `vm.timeout`, naming what was waited for, and those of [`Vm::exec`].
+    pub async fn watch_guest(&self, watch: Watch, timeout: Option<Duration>) -> Result<()> {
+        let agent = self.commandable()?;
+        let what = match &watch {
+            Watch::Port(port) => format!("TCP port {port}"),
+            Watch::File(path) => format!("the file {}", String::from_utf8_lossy(path)),
+            Watch::Unit(name) => format!("the unit {name}"),
+        };
+        let came = race::against_end(self.machine.as_ref(), agent.watch(&watch));
+        self.within(timeout, &what, came).await
+    }
+
+    fn commandable(&self) -> Result<&AgentClient> {
+        self.check(Operation::Exec)?;
+        self.agent.as_ref().ok_or_else(|| {
+            let (what, hint) = if self.spec.vsock.is_none() {
+                ("it has no vsock device", "leave `vsock` out of the spec, or set it to true")
+            } else {
+                ("its spec says agent = false", "leave `agent` out of the spec")
+            };
+            Error::new(
+                Code::AgentUnavailable,
+                format!("the machine {:?} runs no commands: {what}", self.name()),
+            )
+            .with_hint(hint)
+        })
+    }
+}

@@ -1,0 +1,102 @@
+//! New machines from a snapshot.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::machine::{Parts, Vm};
+use super::snapshot::Snapshot;
+use super::tree::Origin;
+use crate::agent::AgentClient;
+use crate::backend::{self, Forked};
+use crate::error::{Error, Result};
+use crate::spec::MachineSpec;
+
+/// How long a fork has to confirm its new life.
+const LIFE_DEADLINE: Duration = Duration::from_secs(10);
+
+impl Snapshot {
+    /// New machines in the snapshot's state, sharing its memory copy-on-write, each with a name,
+    /// an id, a CID, fresh entropy and the wall clock of its own. They run if the snapshot was
+    /// taken of a running machine.
+    ///
+    /// # Errors
+    /// `snapshot.not_found`, `backend.unsupported`, and `snapshot.entropy` when a guest does not
+    /// confirm its new life; then none of the machines is left.
+    pub async fn fork(&self, count: usize) -> Result<Vec<Arc<Vm>>> {
+        self.check_exists()?;
+        let backend = &self.source.backend;
+        backend::check_capability(backend.name(), "a fork", &backend.capabilities().fork)?;
+        let mut forks = Forks(Vec::with_capacity(count));
+        for _ in 0..count {
+            forks.0.push(self.fork_one().await?);
+        }
+        if !self.figures().paused {
+            self.wake(&forks.0).await?;
+        }
+        Ok(std::mem::take(&mut forks.0))
+    }
+
+    async fn fork_one(&self) -> Result<Arc<Vm>> {
+        let source = &self.source;
+        let leases = source.host.lease_fork(&source.name)?;
+        let identity = leases.identity();
+        let forked = self.image.fork(identity.clone()).await?;
+        let machine = forked.machine.clone();
+        let (agent, memo) = self.adopt(forked).await.inspect_err(|_: &Error| machine.close())?;
+        let spec = MachineSpec { name: Some(identity.name.clone()), ..(*source.spec).clone() };
+        Ok(source.host.register(Vm::new(Parts {
+            host: source.host.clone(),
+            backend: source.backend.clone(),
+            spec: Arc::new(spec),
+            identity,
+            leases,
+            machine,
+            agent,
+            origin: Some(Origin { snapshot: self.id, memo }),
+        })))
+    }
+
+    async fn adopt(
+        &self,
+        forked: Forked,
+    ) -> Result<(Option<AgentClient>, Option<crate::agent::Memo>)> {
+        let Some(memo) = &self.memo else {
+            return Ok((None, None));
+        };
+        let patience = self.source.spec.timeout;
+        let (agent, memo) =
+            AgentClient::adopt(forked.machine, patience, memo, forked.connections).await?;
+        Ok((Some(agent), Some(memo)))
+    }
+
+    /// Lets the machines run. Each hears of its new life before it does anything else; all of
+    /// them confirm it at the same time.
+    async fn wake(&self, forks: &[Arc<Vm>]) -> Result<()> {
+        // An agent that had not announced itself yet hears of it with its first command.
+        let serves = self.memo.as_ref().is_some_and(crate::agent::Memo::is_ready);
+        let mut confirmations = Vec::new();
+        for vm in forks {
+            if let Some(agent) = vm.agent.as_ref().filter(|_| serves) {
+                confirmations.push(agent.renew_life(LIFE_DEADLINE)?);
+            }
+        }
+        for vm in forks {
+            vm.resume().await?;
+        }
+        for confirmed in confirmations {
+            confirmed.await?;
+        }
+        Ok(())
+    }
+}
+
+/// Machines that are closed unless all of them came to life.
+struct Forks(Vec<Arc<Vm>>);
+
+impl Drop for Forks {
+    fn drop(&mut self) {
+        for vm in &self.0 {
+            vm.close();
+        }
+    }
+}
