@@ -110,7 +110,9 @@ fn find<'a>(index: &'a str, name: &str) -> Option<&'a str> {
     index.lines().find(|line| {
         let file = line.split(':').next().unwrap_or_default();
         let file = file.rsplit('/').next().unwrap_or_default();
-        file.split(".ko").next() == Some(name)
+        // A module is called by its file's name, in which `-` and `_` are one.
+        let module = file.split(".ko").next().unwrap_or_default();
+        module.replace('-', "_") == name.replace('-', "_")
     })
 }
 
