@@ -12,7 +12,7 @@ pub fn skip(test: &str, missing: &str) {
     let ci = std::env::var_os("CI").is_some_and(|value| !value.is_empty() && value != "false");
     assert!(!ci, "{test} cannot run, and CI skips nothing: {missing}");
     // A closed standard error leaves nobody to tell.
-    let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {missing}");
+    let _ = writeln!(std::io::stderr(), "skipped: {test}: {missing}");
 }
 
 /// What keeps machines of the `kvm` backend from running here, if anything.
