@@ -1,0 +1,32 @@
+//! From files to a vCPU that is about to execute its first instruction.
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | [`layout`] | the physical address space |
+//! | `recognise`, `bzimage`, `elf`, `initrd` | checks of the files, each a fixed set of bounds-checked reads |
+//! | `extract` | unpacks a bzImage on the host |
+//! | [`load`] | places everything in guest memory |
+//! | `zero_page`, `pvh`, `tables` | what the kernel and the vCPU find there |
+//! | [`registers`], [`cpuid`], [`msrs`] | the state of the vCPUs |
+
+mod bytes;
+mod bzimage;
+pub mod cpuid;
+mod elf;
+mod extract;
+mod initrd;
+pub mod layout;
+mod load;
+pub mod msrs;
+mod pvh;
+mod recognise;
+pub mod registers;
+mod tables;
+#[cfg(test)]
+mod tests;
+mod zero_page;
+
+pub use initrd::check_initrd;
+pub use load::{EntryProtocol, LoadOptions, load};
+pub use recognise::{KernelFormat, recognise_kernel};
+pub use registers::{Entry, initial_fpu, initial_registers, set_special_registers};
