@@ -17,7 +17,6 @@ pub const STATE_VERSION: u32 = 1;
 ///
 /// Plain data: cloning is cheap (an overlay's blocks are shared), and serde writes it to disk.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
 pub enum DeviceState {
     /// A block device.
     Block(BlockState),
