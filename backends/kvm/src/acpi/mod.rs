@@ -6,4 +6,4 @@
 mod dsdt;
 mod tables;
 
-pub use tables::{AcpiDescription, write_tables};
+pub(crate) use tables::{AcpiDescription, write_tables};

@@ -28,7 +28,7 @@ const ALIGNMENT: u64 = 16;
 
 /// What the tables describe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AcpiDescription {
+pub(crate) struct AcpiDescription {
     /// Number of vCPUs; their local APIC ids count from 0.
     pub cpus: u32,
     /// Number of virtio-mmio devices, placed as [`layout`] says.
@@ -39,9 +39,9 @@ pub struct AcpiDescription {
 ///
 /// # Errors
 /// `vm.spec` when there are more vCPUs or devices than the platform has room for.
-pub fn write_tables<M: GuestMemory>(
+pub(crate) fn write_tables<M: GuestMemory>(
     memory: &M,
-    description: &AcpiDescription,
+    description: AcpiDescription,
 ) -> Result<GuestAddress> {
     if description.cpus == 0 || description.cpus > layout::MAX_CPUS {
         return Err(Error::new(
@@ -60,7 +60,7 @@ pub fn write_tables<M: GuestMemory>(
         )
         .with_hint("give it fewer disks"));
     }
-    let bytes = build(layout::ACPI_TABLES, *description);
+    let bytes = build(layout::ACPI_TABLES, description);
     if bytes.len() as u64 > layout::ACPI_TABLES_SIZE {
         return Err(Error::new(Code::VmSpec, "the ACPI tables do not fit into their place"));
     }
@@ -200,7 +200,7 @@ mod tests {
             let memory =
                 GuestMemoryMmap::<()>::from_ranges(&[(GuestAddress(0), 1 << 20)]).unwrap();
             let description = AcpiDescription { cpus, virtio_devices };
-            prop_assert_eq!(write_tables(&memory, &description).unwrap(), base);
+            prop_assert_eq!(write_tables(&memory, description).unwrap(), base);
             let mut bytes = vec![0; usize::try_from(layout::ACPI_TABLES_SIZE).unwrap()];
             memory.read_slice(&mut bytes, base).unwrap();
             let tables = walk(&bytes, base.0);
@@ -232,7 +232,7 @@ mod tests {
             AcpiDescription { cpus: 255, virtio_devices: 0 },
             AcpiDescription { cpus: 1, virtio_devices: 15 },
         ] {
-            let error = write_tables(&memory, &description).unwrap_err();
+            let error = write_tables(&memory, description).unwrap_err();
             assert_eq!(error.code(), Code::VmSpec);
         }
     }

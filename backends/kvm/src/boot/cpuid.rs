@@ -29,7 +29,7 @@ const KVM_FEATURES: u32 = 0x4000_0001;
 ///
 /// # Errors
 /// `backend.unavailable` if KVM does not tell.
-pub fn template(kvm: &Kvm) -> Result<CpuId> {
+pub(crate) fn template(kvm: &Kvm) -> Result<CpuId> {
     let supported =
         kvm.get_supported_cpuid(kvm_bindings::KVM_MAX_CPUID_ENTRIES).map_err(|error| {
             Error::new(Code::BackendUnavailable, "KVM does not say what CPUs it supports")
@@ -39,7 +39,7 @@ pub fn template(kvm: &Kvm) -> Result<CpuId> {
 }
 
 /// [`template`] from what KVM supports.
-pub fn adapt(supported: &CpuId, tsc_deadline: bool) -> CpuId {
+pub(crate) fn adapt(supported: &CpuId, tsc_deadline: bool) -> CpuId {
     let mut entries = supported.as_slice().to_vec();
     // Other hypervisor leaves describe the host's own hypervisor, not this machine.
     entries.retain(|entry| {
@@ -78,7 +78,7 @@ fn adapt_entry(entry: &mut kvm_cpuid_entry2, tsc_deadline: bool) {
 }
 
 /// CPUID of vCPU `index` of `count`, whose local APIC id is `index`.
-pub fn for_vcpu(template: &CpuId, index: u32, count: u32) -> CpuId {
+pub(crate) fn for_vcpu(template: &CpuId, index: u32, count: u32) -> CpuId {
     let mut entries = template.as_slice().to_vec();
     let extended = entries.iter().any(|entry| entry.function == 0xb);
     // Each of these has one entry for every level; they are written anew.

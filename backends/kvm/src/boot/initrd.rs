@@ -12,7 +12,7 @@ use super::recognise::file_error;
 const NEWC_HEADER: usize = 110;
 
 /// Checks that `bytes` are a whole initramfs: cpio archives, and perhaps a compressed one last.
-pub fn check_initrd(path: &Path, bytes: &[u8]) -> Result<()> {
+pub(crate) fn check_initrd(path: &Path, bytes: &[u8]) -> Result<()> {
     if bytes.is_empty() {
         return Err(file_error(path, format!("initrd {} is empty", path.display()))
             .with_hint("give a cpio archive in newc format, compressed or not"));

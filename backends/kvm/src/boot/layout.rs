@@ -16,76 +16,76 @@
 use vm_memory::GuestAddress;
 
 /// GDT of the boot vCPU (8 bytes an entry).
-pub const GDT: GuestAddress = GuestAddress(0x500);
+pub(crate) const GDT: GuestAddress = GuestAddress(0x500);
 /// PVH start info.
-pub const PVH_START_INFO: GuestAddress = GuestAddress(0x6000);
+pub(crate) const PVH_START_INFO: GuestAddress = GuestAddress(0x6000);
 /// PVH module list: one entry, the initramfs.
-pub const PVH_MODULES: GuestAddress = GuestAddress(0x6040);
+pub(crate) const PVH_MODULES: GuestAddress = GuestAddress(0x6040);
 /// PVH memory map.
-pub const PVH_MEMORY_MAP: GuestAddress = GuestAddress(0x6080);
+pub(crate) const PVH_MEMORY_MAP: GuestAddress = GuestAddress(0x6080);
 /// Linux zero page (`boot_params`), 4 KiB.
-pub const ZERO_PAGE: GuestAddress = GuestAddress(0x7000);
+pub(crate) const ZERO_PAGE: GuestAddress = GuestAddress(0x7000);
 /// Initial stack pointer; the stack grows down towards the zero page's end.
-pub const BOOT_STACK: GuestAddress = GuestAddress(0x8ff0);
+pub(crate) const BOOT_STACK: GuestAddress = GuestAddress(0x8ff0);
 /// Top level of the boot page tables; five more pages follow.
-pub const PAGE_TABLES: GuestAddress = GuestAddress(0x9000);
+pub(crate) const PAGE_TABLES: GuestAddress = GuestAddress(0x9000);
 /// Command line, ended by a NUL.
-pub const COMMAND_LINE: GuestAddress = GuestAddress(0x2_0000);
+pub(crate) const COMMAND_LINE: GuestAddress = GuestAddress(0x2_0000);
 /// Room for the command line, the NUL included, in bytes.
-pub const COMMAND_LINE_SIZE: usize = 0x1_0000;
+pub(crate) const COMMAND_LINE_SIZE: usize = 0x1_0000;
 /// End of conventional memory: where the extended BIOS data area would begin.
-pub const LOW_MEMORY_END: u64 = 0x9_fc00;
+pub(crate) const LOW_MEMORY_END: u64 = 0x9_fc00;
 /// The ACPI tables, beginning with the RSDP, which legacy guests look for here.
-pub const ACPI_TABLES: GuestAddress = GuestAddress(0xe_0000);
+pub(crate) const ACPI_TABLES: GuestAddress = GuestAddress(0xe_0000);
 /// Room for the ACPI tables, in bytes.
-pub const ACPI_TABLES_SIZE: u64 = 0x2_0000;
+pub(crate) const ACPI_TABLES_SIZE: u64 = 0x2_0000;
 /// Where memory above the legacy areas begins, and where kernels may be loaded.
-pub const HIGH_MEMORY: GuestAddress = GuestAddress(0x10_0000);
+pub(crate) const HIGH_MEMORY: GuestAddress = GuestAddress(0x10_0000);
 
 /// Where low RAM ends at most and the hole for devices begins.
-pub const MMIO_HOLE: u64 = 3 << 30;
+pub(crate) const MMIO_HOLE: u64 = 3 << 30;
 /// Where the hole ends and the rest of RAM goes on.
-pub const MMIO_HOLE_END: u64 = 4 << 30;
+pub(crate) const MMIO_HOLE_END: u64 = 4 << 30;
 
 /// Registers of the first virtio-mmio device.
-pub const VIRTIO_MMIO_BASE: u64 = 0xd000_0000;
+pub(crate) const VIRTIO_MMIO_BASE: u64 = 0xd000_0000;
 /// Bytes of address space of each virtio-mmio device.
-pub const VIRTIO_MMIO_SIZE: u64 = 0x1000;
+pub(crate) const VIRTIO_MMIO_SIZE: u64 = 0x1000;
 /// Interrupt of the first virtio-mmio device; the others follow.
-pub const VIRTIO_MMIO_FIRST_GSI: u32 = 10;
+pub(crate) const VIRTIO_MMIO_FIRST_GSI: u32 = 10;
 /// The most virtio-mmio devices: the I/O APIC has 24 inputs.
-pub const VIRTIO_MMIO_MAX_DEVICES: u32 = 24 - VIRTIO_MMIO_FIRST_GSI;
+pub(crate) const VIRTIO_MMIO_MAX_DEVICES: u32 = 24 - VIRTIO_MMIO_FIRST_GSI;
 
 /// Interrupt of the serial port.
-pub const SERIAL_GSI: u32 = 4;
+pub(crate) const SERIAL_GSI: u32 = 4;
 /// Interrupt of the generic event device, which reports the power button (ACPI 6.5 section 5.6.9).
-pub const EVENT_DEVICE_GSI: u32 = 9;
+pub(crate) const EVENT_DEVICE_GSI: u32 = 9;
 
 /// Registers of KVM's I/O APIC.
-pub const IO_APIC: u32 = 0xfec0_0000;
+pub(crate) const IO_APIC: u32 = 0xfec0_0000;
 /// Registers of each vCPU's local APIC.
-pub const LOCAL_APIC: u32 = 0xfee0_0000;
+pub(crate) const LOCAL_APIC: u32 = 0xfee0_0000;
 /// Three pages for KVM on Intel hosts (`KVM_SET_TSS_ADDR`).
-pub const KVM_TSS: u64 = 0xfffb_d000;
+pub(crate) const KVM_TSS: u64 = 0xfffb_d000;
 /// One page for KVM on Intel hosts (`KVM_SET_IDENTITY_MAP_ADDR`).
-pub const KVM_IDENTITY_MAP: u64 = 0xfffb_c000;
+pub(crate) const KVM_IDENTITY_MAP: u64 = 0xfffb_c000;
 
 /// The most vCPUs: local APIC ids have 8 bits, of which 255 means all.
-pub const MAX_CPUS: u32 = 254;
+pub(crate) const MAX_CPUS: u32 = 254;
 
 /// Registers of virtio-mmio device `index`.
-pub fn virtio_mmio_address(index: u32) -> GuestAddress {
+pub(crate) fn virtio_mmio_address(index: u32) -> GuestAddress {
     GuestAddress(VIRTIO_MMIO_BASE + u64::from(index) * VIRTIO_MMIO_SIZE)
 }
 
 /// Interrupt of virtio-mmio device `index`.
-pub fn virtio_mmio_gsi(index: u32) -> u32 {
+pub(crate) fn virtio_mmio_gsi(index: u32) -> u32 {
     VIRTIO_MMIO_FIRST_GSI + index
 }
 
 /// What tells a guest without ACPI of `count` virtio-mmio devices, in Linux's syntax:
 /// `virtio_mmio.device=4K@0xd0000000:10 …`.
-pub fn virtio_mmio_parameters(count: u32) -> String {
+pub(crate) fn virtio_mmio_parameters(count: u32) -> String {
     (0..count)
         .map(|index| {
             let address = virtio_mmio_address(index).0;
@@ -96,7 +96,7 @@ pub fn virtio_mmio_parameters(count: u32) -> String {
 }
 
 /// The regions that `size` bytes of RAM occupy: below the hole, and from 4 GiB the rest.
-pub fn ram_regions(size: u64) -> Vec<(GuestAddress, u64)> {
+pub(crate) fn ram_regions(size: u64) -> Vec<(GuestAddress, u64)> {
     let low = size.min(MMIO_HOLE);
     let mut regions = vec![(GuestAddress(0), low)];
     if size > low {
@@ -107,7 +107,7 @@ pub fn ram_regions(size: u64) -> Vec<(GuestAddress, u64)> {
 
 /// What a range of the memory map is for (the values of the BIOS call e820).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RangeKind {
+pub(crate) enum RangeKind {
     /// Usable RAM.
     Ram,
     /// RAM that holds ACPI tables, usable once they are read.
@@ -116,7 +116,7 @@ pub enum RangeKind {
 
 impl RangeKind {
     /// The kind's number in an e820 map; PVH uses the same.
-    pub fn number(self) -> u32 {
+    pub(crate) fn number(self) -> u32 {
         match self {
             Self::Ram => 1,
             Self::AcpiTables => 3,
@@ -126,7 +126,7 @@ impl RangeKind {
 
 /// One range of the memory map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MemoryRange {
+pub(crate) struct MemoryRange {
     /// First address.
     pub start: u64,
     /// Length in bytes.
@@ -136,7 +136,7 @@ pub struct MemoryRange {
 }
 
 /// The memory map handed to the kernel of a machine with `size` bytes of RAM.
-pub fn memory_map(size: u64) -> Vec<MemoryRange> {
+pub(crate) fn memory_map(size: u64) -> Vec<MemoryRange> {
     let ram = |start: u64, end: u64| MemoryRange {
         start,
         size: end.saturating_sub(start),

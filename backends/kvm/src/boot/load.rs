@@ -18,7 +18,7 @@ const INITRD_MAX: u64 = 0x7fff_ffff;
 
 /// How to enter the kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum EntryProtocol {
+pub(crate) enum EntryProtocol {
     /// A bzImage by the 64-bit protocol, an ELF file by PVH where it has the note.
     #[default]
     Auto,
@@ -30,7 +30,7 @@ pub enum EntryProtocol {
 
 /// What [`load`] needs beside the files.
 #[derive(Clone, Copy, Debug)]
-pub struct LoadOptions<'a> {
+pub(crate) struct LoadOptions<'a> {
     /// How to enter the kernel.
     pub protocol: EntryProtocol,
     /// The whole command line, the backend's own parameters included.
@@ -64,7 +64,7 @@ struct Plan<'a> {
 ///
 /// # Errors
 /// `vm.spec`, naming the file, when a file is not what it should be or does not fit.
-pub fn load<M: GuestMemory>(
+pub(crate) fn load<M: GuestMemory>(
     memory: &M,
     source: &BootSource,
     options: &LoadOptions<'_>,

@@ -11,22 +11,20 @@
 
 mod bytes;
 mod bzimage;
-pub mod cpuid;
+pub(crate) mod cpuid;
 mod elf;
 mod extract;
 mod initrd;
-pub mod layout;
+pub(crate) mod layout;
 mod load;
-pub mod msrs;
+pub(crate) mod msrs;
 mod pvh;
 mod recognise;
-pub mod registers;
+pub(crate) mod registers;
 mod tables;
 #[cfg(test)]
 mod tests;
 mod zero_page;
 
-pub use initrd::check_initrd;
-pub use load::{EntryProtocol, LoadOptions, load};
-pub use recognise::{KernelFormat, recognise_kernel};
-pub use registers::{Entry, initial_fpu, initial_registers, set_special_registers};
+pub(crate) use load::{EntryProtocol, LoadOptions, load};
+pub(crate) use registers::{Entry, initial_fpu, initial_registers, set_special_registers};

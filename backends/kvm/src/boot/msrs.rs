@@ -12,14 +12,14 @@ const MTRR_ENABLE: u64 = 1 << 11;
 const MTRR_WRITE_BACK: u64 = 6;
 
 /// Register numbers and values; every other register keeps KVM's reset value.
-pub const BOOT_MSRS: [(u32, u64); 2] = [
+pub(crate) const BOOT_MSRS: [(u32, u64); 2] = [
     (MISC_ENABLE, MISC_ENABLE_FAST_STRINGS),
     // Without it all memory is uncacheable to a kernel that looks.
     (MTRR_DEFAULT_TYPE, MTRR_ENABLE | MTRR_WRITE_BACK),
 ];
 
 /// Sets [`BOOT_MSRS`] after CPUID has been set, leaving out those that this KVM does not have.
-pub fn set_boot_msrs(vcpu: &VcpuFd) {
+pub(crate) fn set_boot_msrs(vcpu: &VcpuFd) {
     for (index, data) in BOOT_MSRS {
         let entry = kvm_msr_entry { index, data, ..kvm_msr_entry::default() };
         // One at a time: KVM stops at the first that it refuses.

@@ -20,7 +20,7 @@ const MACHINE_X86_64: u16 = 62;
 
 /// The kinds of kernel that can be booted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KernelFormat {
+pub(crate) enum KernelFormat {
     /// Linux's own format, with the kernel compressed.
     BzImage,
     /// A 64-bit ELF executable: `vmlinux`, or the built-in guest.
@@ -33,7 +33,7 @@ pub(super) fn file_error(path: &Path, message: impl Into<String>) -> Error {
 }
 
 /// What `bytes` are, or an error that says what they are instead.
-pub fn recognise_kernel(path: &Path, bytes: &[u8]) -> Result<KernelFormat, Error> {
+pub(crate) fn recognise_kernel(path: &Path, bytes: &[u8]) -> Result<KernelFormat, Error> {
     if bytes.get(SETUP_MAGIC..).is_some_and(|rest| rest.starts_with(b"HdrS")) {
         return Ok(KernelFormat::BzImage);
     }

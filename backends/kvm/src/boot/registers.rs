@@ -15,7 +15,7 @@ const RFLAGS_RESERVED: u64 = 2;
 
 /// Where and how a loaded kernel is entered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Entry {
+pub(crate) enum Entry {
     /// 64-bit mode with the zero page in RSI (Linux's 64-bit boot protocol).
     Linux64 {
         /// Initial instruction pointer.
@@ -29,7 +29,7 @@ pub enum Entry {
 }
 
 /// General registers for the boot vCPU.
-pub fn initial_registers(entry: Entry) -> kvm_regs {
+pub(crate) fn initial_registers(entry: Entry) -> kvm_regs {
     let common = kvm_regs { rflags: RFLAGS_RESERVED, ..kvm_regs::default() };
     match entry {
         Entry::Linux64 { address } => kvm_regs {
@@ -46,7 +46,7 @@ pub fn initial_registers(entry: Entry) -> kvm_regs {
 }
 
 /// Changes the special registers that KVM gave the boot vCPU (`KVM_GET_SREGS`).
-pub fn set_special_registers(entry: Entry, sregs: &mut kvm_sregs) {
+pub(crate) fn set_special_registers(entry: Entry, sregs: &mut kvm_sregs) {
     let long_mode = matches!(entry, Entry::Linux64 { .. });
     let data = segment(DATA_SELECTOR, 0x3, 1);
     sregs.cs = kvm_segment {
@@ -72,7 +72,7 @@ pub fn set_special_registers(entry: Entry, sregs: &mut kvm_sregs) {
 }
 
 /// The floating-point state after FNINIT, with SSE exceptions masked.
-pub fn initial_fpu() -> kvm_fpu {
+pub(crate) fn initial_fpu() -> kvm_fpu {
     kvm_fpu { fcw: 0x37f, mxcsr: 0x1f80, ..kvm_fpu::default() }
 }
 

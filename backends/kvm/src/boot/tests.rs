@@ -8,6 +8,7 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 use vmoon_core::spec::Image;
 use vmoon_core::{BootSource, Code, Error};
 
+use super::initrd::check_initrd;
 use super::*;
 
 type Memory = GuestMemoryMmap<()>;

@@ -13,7 +13,7 @@ use super::state::LegacyState;
 
 /// What a write to a port means for the machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PortOutcome {
+pub(crate) enum PortOutcome {
     /// Nothing: the guest goes on.
     Continue,
     /// The guest switches itself off.
@@ -26,7 +26,7 @@ pub enum PortOutcome {
 
 /// Eventfds that KVM turns into interrupts (`KVM_IRQFD`).
 #[derive(Debug)]
-pub struct LegacyInterrupts {
+pub(crate) struct LegacyInterrupts {
     /// Raises [`layout::SERIAL_GSI`](crate::boot::layout::SERIAL_GSI).
     pub serial: EventFd,
     /// Raises [`layout::EVENT_DEVICE_GSI`](crate::boot::layout::EVENT_DEVICE_GSI).
@@ -40,7 +40,7 @@ const CRASH_LOADED: u8 = 1 << 1;
 
 /// All port devices of a machine. Called from vCPU threads and from the machine's own thread.
 #[derive(Debug)]
-pub struct PortBus {
+pub(crate) struct PortBus {
     serial: Mutex<SerialPort>,
     cmos: Mutex<Cmos>,
     events: Events,
@@ -56,7 +56,7 @@ impl PortBus {
     ///
     /// # Errors
     /// When no file descriptor is left.
-    pub fn new(interrupts: LegacyInterrupts, console: ConsoleSink) -> io::Result<Self> {
+    pub(crate) fn new(interrupts: LegacyInterrupts, console: ConsoleSink) -> io::Result<Self> {
         Ok(Self {
             serial: Mutex::new(SerialPort::new(interrupts.serial, console)?),
             cmos: Mutex::default(),
@@ -67,7 +67,7 @@ impl PortBus {
 
     /// The guest reads from `port`. Several bytes are a string instruction (`rep insb`), and each
     /// is read from the same port.
-    pub fn read(&self, port: u16, data: &mut [u8]) {
+    pub(crate) fn read(&self, port: u16, data: &mut [u8]) {
         data.fill(0xff);
         let Some((first, _)) = data.split_first_mut() else { return };
         match port {
@@ -85,7 +85,7 @@ impl PortBus {
 
     /// The guest writes to `port`. Several bytes are a string instruction (`rep outsb`), and each
     /// is written to the same port.
-    pub fn write(&self, port: u16, data: &[u8]) -> PortOutcome {
+    pub(crate) fn write(&self, port: u16, data: &[u8]) -> PortOutcome {
         let Some(first) = data.first().copied() else { return PortOutcome::Continue };
         match power_request(port, first) {
             Some(PowerRequest::Off) => return PortOutcome::PowerOff,
@@ -110,7 +110,7 @@ impl PortBus {
     }
 
     /// Types into the serial port; returns how many bytes there was room for.
-    pub fn type_input(&self, bytes: &[u8]) -> usize {
+    pub(crate) fn type_input(&self, bytes: &[u8]) -> usize {
         lock(&self.serial).type_input(bytes)
     }
 
@@ -118,13 +118,13 @@ impl PortBus {
     ///
     /// # Errors
     /// When the interrupt cannot be raised.
-    pub fn press_power_button(&self) -> io::Result<()> {
+    pub(crate) fn press_power_button(&self) -> io::Result<()> {
         self.events.press_power_button();
         self.event_line.write(1)
     }
 
     /// The state of all devices; no vCPU runs meanwhile.
-    pub fn save(&self) -> LegacyState {
+    pub(crate) fn save(&self) -> LegacyState {
         LegacyState {
             serial: lock(&self.serial).save(),
             cmos: lock(&self.cmos).save(),
@@ -134,7 +134,7 @@ impl PortBus {
 
     /// Goes back to `state` and raises again the interrupts that it leaves pending: call it after
     /// the interrupt controllers have been restored, while no vCPU runs.
-    pub fn restore(&self, state: &LegacyState) {
+    pub(crate) fn restore(&self, state: &LegacyState) {
         lock(&self.serial).restore(&state.serial);
         lock(&self.cmos).restore(&state.cmos);
         self.events.restore(state.pending_events);

@@ -29,7 +29,7 @@ const STATUS_D_VALID: u8 = 1 << 7;
 
 /// State of the clock: what the guest wrote.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CmosState {
+pub(crate) struct CmosState {
     /// The index register.
     pub index: u8,
     /// Memory, and the registers that can be written; always 128 bytes.

@@ -5,12 +5,10 @@
 
 mod bus;
 mod cmos;
-pub mod ports;
+pub(crate) mod ports;
 mod power;
 mod serial;
 mod state;
 
-pub use bus::{LegacyInterrupts, PortBus, PortOutcome};
-pub use cmos::CmosState;
-pub use serial::{ConsoleSink, SerialPortState};
-pub use state::LegacyState;
+pub(crate) use bus::{LegacyInterrupts, PortBus, PortOutcome};
+pub(crate) use state::LegacyState;

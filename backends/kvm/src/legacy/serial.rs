@@ -24,12 +24,12 @@ const DATA_RECEIVED: u8 = 1 << 2;
 const NOTHING_PENDING: u8 = 1;
 
 /// Takes what the guest prints; called from vCPU threads.
-pub type ConsoleSink = Box<dyn FnMut(&[u8]) + Send>;
+pub(crate) type ConsoleSink = Box<dyn FnMut(&[u8]) + Send>;
 
 /// State of the serial port.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "each field is the 16550 register of that name")]
-pub struct SerialPortState {
+pub(crate) struct SerialPortState {
     pub divisor_low: u8,
     pub divisor_high: u8,
     pub interrupt_enable: u8,

@@ -7,7 +7,7 @@ use super::serial::SerialPortState;
 
 /// State of a [`PortBus`](super::PortBus).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LegacyState {
+pub(crate) struct LegacyState {
     /// The serial port.
     pub serial: SerialPortState,
     /// The real-time clock; its time is the host's and is not stored.
