@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::units::{Bytes, Cid, MachineId};
 
 /// The description of a machine, with every default filled in.
@@ -96,7 +98,8 @@ pub struct Disk {
 }
 
 /// Where a disk's writes go.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum DiskMode {
     /// Into memory, above an image that stays as it is; part of every snapshot.
     #[default]

@@ -1,0 +1,205 @@
+//! The thread that owns a machine.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::Instant;
+
+use tokio::sync::watch;
+use vmoon_core::backend::{MachineInfo, Status};
+use vmoon_core::lifecycle::Operation;
+use vmoon_core::spec::Guest;
+use vmoon_core::{BootSource, Bytes, Console, Result, SnapshotId, State};
+
+use super::command::Command;
+use super::events::{Wakeup, Wakeups};
+use crate::memory::dirty::DirtyPages;
+use crate::memory::image::MemoryImage;
+use crate::memory::resident;
+use crate::snapshot::frozen::Frozen;
+use crate::vcpu::exits::Ending;
+use crate::vm::plan::Plan;
+use crate::vm::shell::{Shell, cannot};
+
+/// A machine with all that it is made of. Lives on one thread.
+#[derive(Debug)]
+pub(crate) struct Actor {
+    pub(super) shell: Shell,
+    pub(super) plan: Arc<Plan>,
+    /// What to boot; none in a fork.
+    pub(super) boot: Option<(BootSource, Guest)>,
+    pub(super) status: watch::Sender<Status>,
+    pub(super) console: Arc<Console>,
+    /// What changed in memory since it was equal to `image`.
+    pub(super) dirty: DirtyPages,
+    /// The frozen memory that RAM was last equal to; none before the first snapshot.
+    pub(super) image: Option<MemoryImage>,
+    pub(super) snapshots: HashMap<SnapshotId, Arc<Frozen>>,
+    /// Counts restores, so that an ending of the life before is told from one of this life.
+    pub(super) life: Arc<AtomicU64>,
+    pub(super) started: Option<Instant>,
+}
+
+impl Actor {
+    /// Serves until the machine is closed or every handle is gone.
+    pub(crate) fn live(mut self, inbox: &mpsc::Receiver<Command>, mut wakeups: Wakeups) {
+        loop {
+            let mut flow = ControlFlow::Continue(());
+            let waited = wakeups.wait(|wakeup| {
+                if flow.is_continue() {
+                    flow = self.serve(wakeup, inbox);
+                }
+            });
+            if let Err(error) = waited {
+                tracing::error!(%error, "the machine's event loop failed");
+                self.crash(format!("the machine's event loop failed: {error}"));
+                break;
+            }
+            if flow.is_break() {
+                break;
+            }
+        }
+        self.shell.park();
+        self.console.close();
+        if !matches!(self.state(), State::Crashed | State::Created) {
+            self.set_state(State::Stopped, Some("closed".to_owned()));
+        }
+    }
+
+    fn serve(&mut self, wakeup: Wakeup, inbox: &mpsc::Receiver<Command>) -> ControlFlow<()> {
+        match wakeup {
+            Wakeup::Command => return self.serve_commands(inbox),
+            // A guest that stopped is not served: its state stays as the last look at it was.
+            _ if matches!(self.state(), State::Stopped | State::Crashed) => {}
+            Wakeup::Kicked(device) => self.shell.devices.kicked(device),
+            Wakeup::HostWork(device) => self.shell.devices.host_work(device),
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn serve_commands(&mut self, inbox: &mpsc::Receiver<Command>) -> ControlFlow<()> {
+        loop {
+            match inbox.try_recv() {
+                Ok(Command::Close) | Err(mpsc::TryRecvError::Disconnected) => {
+                    return ControlFlow::Break(());
+                }
+                Ok(command) => self.obey(command),
+                Err(mpsc::TryRecvError::Empty) => return ControlFlow::Continue(()),
+            }
+        }
+    }
+
+    /// Carries out one command. A caller that has gone away does not want its answer.
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Start(reply) => drop(reply.send(self.start())),
+            Command::Pause(reply) => drop(reply.send(self.pause())),
+            Command::Resume(reply) => drop(reply.send(self.resume())),
+            Command::PressPowerButton(reply) => {
+                let pressed = self.shell.bus.ports.press_power_button();
+                drop(reply.send(pressed.map_err(|error| cannot("press the power button", error))));
+            }
+            Command::BeginStop(reply) => drop(reply.send(self.begin_stop())),
+            Command::Kill(reply) => {
+                self.kill();
+                drop(reply.send(Ok(())));
+            }
+            Command::Snapshot(id, reply) => drop(reply.send(self.snapshot(id))),
+            Command::Restore(id, options, reply) => drop(reply.send(self.restore(id, options))),
+            Command::Forget(id, reply) => {
+                self.snapshots.remove(&id);
+                drop(reply.send(Ok(())));
+            }
+            Command::TypeSerial(bytes, reply) => {
+                drop(reply.send(Ok(self.shell.bus.ports.type_input(&bytes))));
+            }
+            Command::Resident(reply) => drop(reply.send(self.resident())),
+            Command::Info(reply) => drop(reply.send(self.info())),
+            Command::Ended(life, ending) if life == self.life.load(Ordering::SeqCst) => {
+                self.ended(ending);
+            }
+            Command::Ended(..) | Command::Close => {}
+        }
+    }
+
+    pub(super) fn state(&self) -> State {
+        self.status.borrow().state
+    }
+
+    pub(super) fn set_state(&self, state: State, reason: Option<String>) {
+        tracing::debug!(%state, reason = reason.as_deref().unwrap_or_default(), "state");
+        self.status.send_replace(Status { state, reason });
+    }
+
+    fn pause(&self) -> Result<()> {
+        self.state().allows(Operation::Pause)?;
+        self.shell.park();
+        self.set_state(State::Paused, None);
+        Ok(())
+    }
+
+    fn resume(&self) -> Result<()> {
+        self.state().allows(Operation::Resume)?;
+        self.shell.run();
+        self.set_state(State::Running, None);
+        Ok(())
+    }
+
+    fn begin_stop(&self) -> Result<()> {
+        self.state().allows(Operation::Stop)?;
+        self.shell.run();
+        self.set_state(State::Stopping, None);
+        Ok(())
+    }
+
+    fn kill(&mut self) {
+        if self.state().allows(Operation::Kill).is_ok() {
+            self.shell.park();
+            self.set_state(State::Stopped, Some("killed".to_owned()));
+        }
+    }
+
+    fn ended(&mut self, ending: Ending) {
+        match ending {
+            Ending::PowerOff => self.stopped("the guest powered off"),
+            Ending::Reset => self.stopped("the guest asked for a reset"),
+            Ending::Crash(reason) => self.crash(reason),
+        }
+    }
+
+    fn stopped(&mut self, reason: &str) {
+        self.shell.park();
+        self.shell.devices.drain();
+        self.set_state(State::Stopped, Some(reason.to_owned()));
+    }
+
+    pub(super) fn crash(&mut self, reason: String) {
+        self.shell.park();
+        self.shell.devices.drain();
+        self.set_state(State::Crashed, Some(reason));
+    }
+
+    fn resident(&self) -> Result<Bytes> {
+        resident::resident(&self.shell.ram.host_range())
+            .map_err(|error| cannot("read /proc/self/smaps", error))
+    }
+
+    fn info(&mut self) -> Result<MachineInfo> {
+        let running = matches!(self.state(), State::Running | State::Stopping);
+        self.shell.park();
+        let collected = self.dirty.collect(&self.shell.vm, &self.shell.ram);
+        let dirty_pages = self.dirty.count() as u64;
+        self.dirty.put_back();
+        if running {
+            self.shell.run();
+        }
+        collected.map_err(|error| cannot("read the dirty log", error.into()))?;
+        Ok(MachineInfo {
+            uptime: self.started.map(|started| started.elapsed()).unwrap_or_default(),
+            host_rss: self.resident()?,
+            dirty_pages,
+            devices: self.shell.devices.describe(),
+        })
+    }
+}

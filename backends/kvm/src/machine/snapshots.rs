@@ -1,0 +1,111 @@
+//! Snapshot and restore, in place, on the machine's thread.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use vmoon_core::backend::{RestoreOptions, RestoreReport, SnapshotFigures, SnapshotImage};
+use vmoon_core::lifecycle::Operation;
+use vmoon_core::{Bytes, Code, Error, Result, SnapshotId, State};
+use vmoon_virtio::RestoreMode;
+
+use super::actor::Actor;
+use crate::memory::PAGE_SIZE;
+use crate::memory::image::MemoryImage;
+use crate::snapshot::frozen::{Frozen, KvmSnapshot};
+use crate::vm::shell::cannot;
+
+impl Actor {
+    /// Freezes the machine and lets it go on.
+    pub(super) fn snapshot(&mut self, id: SnapshotId) -> Result<Arc<dyn SnapshotImage>> {
+        let state = self.state();
+        state.allows(Operation::Snapshot)?;
+        self.shell.park();
+        let frozen = self.freeze(id, state == State::Paused);
+        if state == State::Running {
+            self.shell.run();
+        }
+        let frozen = Arc::new(frozen?);
+        self.snapshots.insert(id, frozen.clone());
+        Ok(Arc::new(KvmSnapshot(frozen)))
+    }
+
+    fn freeze(&mut self, id: SnapshotId, paused: bool) -> Result<Frozen> {
+        let state = self.shell.save_state()?;
+        self.collect_dirty()?;
+        let frozen = match &self.image {
+            None => self.freeze_base(),
+            // SAFETY: the vCPUs are parked, and devices are driven by this thread alone.
+            Some(image) => unsafe { image.above(&self.shell.ram, &self.dirty) }.map(|memory| {
+                let dirty_pages = self.dirty.count() as u64;
+                let bytes = Bytes(memory.layer_bytes() as u64);
+                (memory, SnapshotFigures { dirty_pages, bytes, paused })
+            }),
+        };
+        let (memory, mut figures) = frozen.map_err(|error| {
+            self.dirty.put_back();
+            cannot("keep the snapshot's pages", error.into())
+        })?;
+        figures.paused = paused;
+        self.image = Some(memory.clone());
+        Ok(Frozen { id, plan: self.plan.clone(), memory, state, figures })
+    }
+
+    /// The first snapshot: all that was ever written is its layer, and nothing is copied.
+    fn freeze_base(&self) -> rustix::io::Result<(MemoryImage, SnapshotFigures)> {
+        // SAFETY: as above.
+        let base = unsafe { self.shell.ram.freeze() }?;
+        let dirty_pages = base.populated_pages();
+        let bytes = Bytes(dirty_pages * PAGE_SIZE as u64);
+        let figures = SnapshotFigures { dirty_pages, bytes, paused: false };
+        Ok((MemoryImage::of_base(base), figures))
+    }
+
+    /// Goes back to a snapshot.
+    pub(super) fn restore(
+        &mut self,
+        id: SnapshotId,
+        options: RestoreOptions,
+    ) -> Result<RestoreReport> {
+        self.state().allows(Operation::Restore)?;
+        let target = self.snapshots.get(&id).cloned().ok_or_else(|| {
+            Error::new(Code::SnapshotNotFound, format!("snapshot {id} does not exist any more"))
+        })?;
+        let begun = Instant::now();
+        self.shell.park();
+        // From here on an error leaves a machine that is neither here nor there.
+        let dirty_pages = self.go_back(&target).inspect_err(|error| {
+            self.dirty.put_back();
+            self.crash(format!("a restore failed: {}", error.full_message()));
+        })?;
+        self.life.fetch_add(1, Ordering::SeqCst);
+        let state = match options.paused || target.figures.paused {
+            true => State::Paused,
+            false => State::Running,
+        };
+        if state == State::Running {
+            self.shell.run();
+        }
+        let downtime = begun.elapsed();
+        self.set_state(state, None);
+        Ok(RestoreReport { dirty_pages, downtime })
+    }
+
+    fn go_back(&mut self, target: &Frozen) -> Result<u64> {
+        self.collect_dirty()?;
+        if let Some(image) = &self.image {
+            self.dirty.add_differences(image.index(), target.memory.index());
+        }
+        // SAFETY: the vCPUs are parked, and devices are driven by this thread alone.
+        let pages = unsafe { target.memory.put_back(&self.shell.ram, &self.dirty) };
+        self.image = Some(target.memory.clone());
+        self.shell.restore_state(&target.state, RestoreMode::InPlace)?;
+        Ok(pages)
+    }
+
+    fn collect_dirty(&mut self) -> Result<()> {
+        self.dirty
+            .collect(&self.shell.vm, &self.shell.ram)
+            .map_err(|error| cannot("read the dirty log", error.into()))
+    }
+}

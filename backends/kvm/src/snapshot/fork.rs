@@ -1,0 +1,22 @@
+//! A new machine from a frozen one, sharing memory copy-on-write.
+
+use std::sync::Arc;
+
+use vmoon_core::Result;
+use vmoon_core::backend::Forked;
+use vmoon_core::spec::Identity;
+
+use super::frozen::{Frozen, KvmSnapshot};
+use crate::machine::birth::{self, Origin};
+
+/// Makes the machine, paused.
+pub(crate) async fn fork(frozen: Arc<Frozen>, identity: Identity) -> Result<Forked> {
+    let origin = Origin::Snapshot(frozen.clone());
+    let (machine, connections) = birth::bear(frozen.plan.clone(), origin, &identity).await?;
+    Ok(Forked {
+        machine: Arc::new(machine),
+        connections,
+        annotations: serde_json::Value::Null,
+        snapshot: Arc::new(KvmSnapshot(frozen)),
+    })
+}

@@ -1,0 +1,141 @@
+//! The state of one vCPU: saved while it is paused, put back in the order that KVM needs.
+
+use kvm_bindings::{
+    Msrs, Xsave, kvm_debugregs, kvm_lapic_state, kvm_mp_state, kvm_regs, kvm_sregs,
+    kvm_vcpu_events, kvm_xcrs,
+};
+use kvm_ioctls::VcpuFd;
+use serde::{Deserialize, Serialize};
+use vmoon_core::{Code, Error, Result};
+
+use super::msrs;
+
+/// All that a vCPU holds but its CPUID, which never changes while a machine lives.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct VcpuState {
+    mp_state: kvm_mp_state,
+    registers: kvm_regs,
+    special_registers: kvm_sregs,
+    extended_state: Xsave,
+    extended_controls: kvm_xcrs,
+    debug_registers: kvm_debugregs,
+    local_apic: kvm_lapic_state,
+    msrs: Msrs,
+    events: kvm_vcpu_events,
+}
+
+impl VcpuState {
+    /// Reads the state of a paused vCPU. `extended_length` is KVM's size of the extended state in
+    /// bytes (KVM API section 4.134).
+    ///
+    /// The order is KVM's: reading the multiprocessing state first makes KVM settle pending INIT
+    /// and SIPI; events come last, for the other calls may change them.
+    pub(crate) fn save(vcpu: &VcpuFd, extended_length: usize) -> Result<Self> {
+        let mp_state = vcpu.get_mp_state().map_err(|error| failed("KVM_GET_MP_STATE", error))?;
+        let registers = vcpu.get_regs().map_err(|error| failed("KVM_GET_REGS", error))?;
+        let special_registers = vcpu.get_sregs().map_err(|error| failed("KVM_GET_SREGS", error))?;
+        let extended_state = save_extended(vcpu, extended_length)?;
+        let extended_controls = vcpu.get_xcrs().map_err(|error| failed("KVM_GET_XCRS", error))?;
+        let debug_registers =
+            vcpu.get_debug_regs().map_err(|error| failed("KVM_GET_DEBUGREGS", error))?;
+        let local_apic = vcpu.get_lapic().map_err(|error| failed("KVM_GET_LAPIC", error))?;
+        let msrs = save_msrs(vcpu)?;
+        let events =
+            vcpu.get_vcpu_events().map_err(|error| failed("KVM_GET_VCPU_EVENTS", error))?;
+        Ok(Self {
+            mp_state,
+            registers,
+            special_registers,
+            extended_state,
+            extended_controls,
+            debug_registers,
+            local_apic,
+            msrs,
+            events,
+        })
+    }
+
+    /// Puts the state back into a paused vCPU that has its CPUID.
+    ///
+    /// The local APIC comes before the registers that arm its timer, or KVM drops the deadline
+    /// silently; injected events come last of all.
+    pub(crate) fn restore(&self, vcpu: &VcpuFd) -> Result<()> {
+        vcpu.set_mp_state(self.mp_state).map_err(|error| failed("KVM_SET_MP_STATE", error))?;
+        vcpu.set_regs(&self.registers).map_err(|error| failed("KVM_SET_REGS", error))?;
+        vcpu.set_sregs(&self.special_registers).map_err(|error| failed("KVM_SET_SREGS", error))?;
+        // SAFETY: the buffer came from KVM_GET_XSAVE2 of the same length, or from a manifest that
+        // was checked against it.
+        unsafe { vcpu.set_xsave2(&self.extended_state) }
+            .map_err(|error| failed("KVM_SET_XSAVE", error))?;
+        vcpu.set_xcrs(&self.extended_controls).map_err(|error| failed("KVM_SET_XCRS", error))?;
+        vcpu.set_debug_regs(&self.debug_registers)
+            .map_err(|error| failed("KVM_SET_DEBUGREGS", error))?;
+        vcpu.set_lapic(&self.local_apic).map_err(|error| failed("KVM_SET_LAPIC", error))?;
+        self.restore_msrs(vcpu)?;
+        vcpu.set_vcpu_events(&self.events).map_err(|error| failed("KVM_SET_VCPU_EVENTS", error))?;
+        // Tells the guest's watchdog that time stood still. A guest without kvmclock has none to
+        // tell (EINVAL).
+        match vcpu.kvmclock_ctrl() {
+            Err(error) if error.errno() != libc::EINVAL => Err(failed("KVM_KVMCLOCK_CTRL", error)),
+            _ => Ok(()),
+        }
+    }
+
+    fn restore_msrs(&self, vcpu: &VcpuFd) -> Result<()> {
+        let entries = self.msrs.as_slice();
+        let written = vcpu.set_msrs(&self.msrs).map_err(|error| failed("KVM_SET_MSRS", error))?;
+        match entries.get(written) {
+            None => Ok(()),
+            Some(refused) => Err(Error::new(
+                Code::SnapshotIncompatible,
+                format!("this host's KVM refuses register {:#x}", refused.index),
+            )
+            .with_detail("register", refused.index)),
+        }
+    }
+}
+
+fn save_extended(vcpu: &VcpuFd, length: usize) -> Result<Xsave> {
+    let fixed = size_of::<kvm_bindings::kvm_xsave>();
+    let extra = length.saturating_sub(fixed).div_ceil(size_of::<u32>());
+    let mut state = Xsave::new(extra)
+        .map_err(|_| Error::new(Code::GuestPanic, format!("extended state of {length} bytes")))?;
+    if extra == 0 {
+        // SAFETY: writing a plain structure; the length beside it is not touched.
+        unsafe { state.as_mut_fam_struct() }.xsave =
+            vcpu.get_xsave().map_err(|error| failed("KVM_GET_XSAVE", error))?;
+    } else {
+        // SAFETY: the buffer has the length that KVM asks for.
+        unsafe { vcpu.get_xsave2(&mut state) }.map_err(|error| failed("KVM_GET_XSAVE2", error))?;
+    }
+    Ok(state)
+}
+
+fn save_msrs(vcpu: &VcpuFd) -> Result<Msrs> {
+    let indexes = msrs::saved(vcpu)?;
+    let mut list = msrs::list(indexes)?;
+    let read = vcpu.get_msrs(&mut list).map_err(|error| failed("KVM_GET_MSRS", error))?;
+    if let Some(index) = indexes.get(read) {
+        return Err(Error::new(Code::GuestPanic, format!("register {index:#x} cannot be read")));
+    }
+    let entries = list.as_mut_slice();
+    let now = entries
+        .iter()
+        .find(|entry| entry.index == msrs::TIME_STAMP_COUNTER)
+        .map_or(0, |entry| entry.data);
+    // A deadline that has passed but whose interrupt is not injected yet reads as zero, and zero
+    // means no deadline: put it in the past instead, and the interrupt comes after the restore.
+    for entry in entries.iter_mut().filter(|entry| entry.index == msrs::TSC_DEADLINE) {
+        if entry.data == 0 {
+            entry.data = now;
+        }
+    }
+    Ok(list)
+}
+
+/// A call of KVM that must not fail did.
+pub(crate) fn failed(call: &'static str, error: kvm_ioctls::Error) -> Error {
+    Error::new(Code::GuestPanic, format!("{call} failed"))
+        .with_source(std::io::Error::from(error))
+        .with_detail("call", call)
+}

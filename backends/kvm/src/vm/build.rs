@@ -1,0 +1,84 @@
+//! Makes the devices of a plan.
+
+use std::sync::Arc;
+
+use kvm_ioctls::VmFd;
+use vmoon_core::{Bytes, Cid, Console, Result};
+use vmoon_virtio::balloon::{Balloon, BalloonHost};
+use vmoon_virtio::block::Block;
+use vmoon_virtio::console::{ConsoleDevice, ConsoleHost};
+use vmoon_virtio::entropy::Entropy;
+use vmoon_virtio::vsock::{Vsock, VsockHost};
+
+use super::devices::{Devices, event};
+use super::plan::{DevicePlan, Plan};
+use super::shell::cannot;
+use crate::boot::layout;
+use crate::bus::Bus;
+use crate::legacy::{LegacyInterrupts, PortBus};
+use crate::memory::ram::Ram;
+use crate::memory::reclaim::Reclaimer;
+use crate::vcpu::state::failed;
+
+/// The ends of devices that the host talks to.
+#[derive(Debug, Default)]
+pub(crate) struct Hosts {
+    pub(crate) vsock: Option<VsockHost>,
+    pub(crate) balloon: Option<BalloonHost>,
+    pub(crate) console: Option<ConsoleHost>,
+}
+
+/// What [`devices`] makes.
+pub(crate) struct Built {
+    pub(crate) devices: Devices,
+    pub(crate) bus: Bus,
+    pub(crate) hosts: Hosts,
+}
+
+/// Makes all devices and wires them to `vm`.
+pub(crate) fn devices(
+    plan: &Plan,
+    vm: &VmFd,
+    ram: &Arc<Ram>,
+    cid: Cid,
+    console: &Arc<Console>,
+) -> Result<Built> {
+    let mut devices = Devices::default();
+    let mut hosts = Hosts::default();
+    for device in &plan.devices {
+        devices.attach(vm, ram, |waker| match device {
+            DevicePlan::Vsock => {
+                let (device, host) = Vsock::new(cid, waker);
+                hosts.vsock = Some(host);
+                Ok(Box::new(device))
+            }
+            DevicePlan::Balloon => {
+                let reclaimer = Box::new(Reclaimer(ram.clone()));
+                let (device, host) = Balloon::new(Bytes(plan.memory as u64), reclaimer, waker);
+                hosts.balloon = Some(host);
+                Ok(Box::new(device))
+            }
+            DevicePlan::Entropy => Ok(Box::new(Entropy::new())),
+            DevicePlan::Console => {
+                let (device, host) = ConsoleDevice::new(console.clone(), waker);
+                hosts.console = Some(host);
+                Ok(Box::new(device))
+            }
+            DevicePlan::Block { path, readonly, mode } => {
+                Ok(Box::new(Block::open(path, *readonly, *mode)?))
+            }
+        })?;
+    }
+    let (serial, power) = (event()?, event()?);
+    for (event, gsi) in [(&serial, layout::SERIAL_GSI), (&power, layout::EVENT_DEVICE_GSI)] {
+        vm.register_irqfd(event, gsi).map_err(|error| failed("KVM_IRQFD", error))?;
+    }
+    let sink = Box::new({
+        let console = console.clone();
+        move |bytes: &[u8]| console.append(bytes)
+    });
+    let interrupts = LegacyInterrupts { serial, events: power };
+    let ports = PortBus::new(interrupts, sink).map_err(|error| cannot("make events", error))?;
+    let bus = Bus::new(ports, devices.registers());
+    Ok(Built { devices, bus, hosts })
+}
