@@ -27,11 +27,15 @@ pub(super) fn initrd(path: &Path) -> Result<Image> {
     Ok(Image::read(path, read(path, "initrd")?))
 }
 
+/// Whether these are the bytes of a bzImage.
+pub(super) fn is_bzimage(bytes: &[u8]) -> bool {
+    let (offset, magic) = BZIMAGE_MAGIC;
+    bytes.get(offset..offset + magic.len()) == Some(magic)
+}
+
 /// Refuses what is neither a bzImage nor an ELF file.
 fn check_kernel(path: &Path, bytes: &[u8]) -> Result<()> {
-    let (offset, magic) = BZIMAGE_MAGIC;
-    let is_bzimage = bytes.get(offset..offset + magic.len()) == Some(magic);
-    if is_bzimage || bytes.starts_with(b"\x7fELF") {
+    if is_bzimage(bytes) || bytes.starts_with(b"\x7fELF") {
         return Ok(());
     }
     Err(Error::new(
@@ -92,4 +96,32 @@ pub(super) fn failure(path: &Path, role: &str, error: io::Error) -> Error {
         .with_hint(hint)
         .with_detail("path", shown.to_string())
         .with_source(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(bytes: &[u8]) -> Error {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), bytes).unwrap();
+        let error = kernel(file.path()).unwrap_err();
+        assert_eq!(error.code(), Code::VmSpec);
+        assert!(error.message().contains(&file.path().display().to_string()), "{error}");
+        assert!(error.hint().is_some());
+        error
+    }
+
+    #[test]
+    fn what_is_not_a_kernel_is_refused() {
+        assert!(refused(b"").message().ends_with("is empty"));
+        refused(b"MZ");
+        refused(&[0; 4096]);
+        assert!(refused(b"\x1f\x8b\x08").hint().unwrap().contains("gzip"));
+        let directory = tempfile::tempdir().unwrap();
+        assert_eq!(kernel(directory.path()).unwrap_err().code(), Code::VmSpec);
+        let missing = directory.path().join("none");
+        assert_eq!(kernel(&missing).unwrap_err().code(), Code::FileNotFound);
+        assert_eq!(initrd(&missing).unwrap_err().code(), Code::FileNotFound);
+    }
 }

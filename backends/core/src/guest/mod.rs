@@ -1,7 +1,18 @@
 //! Finds kernels and assembles initramfs images: turns [`crate::spec::Guest`] into a
 //! [`BootSource`].
+//!
+//! A Linux guest is the newest kernel of the host's with the host's modules for it, or those that
+//! the environment variables `VMOON_KERNEL` and `VMOON_MODULES` (a directory with a `modules.dep`)
+//! or the spec name. Its initramfs is written here: the agent as PID 1, the host's static busybox
+//! where there is one, and the modules, copied as they are, that the devices need.
 
+mod busybox;
+mod cpio;
 mod files;
+mod initramfs;
+mod kernel;
+mod linux;
+mod modules;
 
 use crate::error::{Code, Error, Result};
 use crate::spec::{BootSource, Guest, Image, MachineSpec};
@@ -22,7 +33,9 @@ pub struct GuestImages {
 pub fn resolve(spec: &MachineSpec, images: &GuestImages) -> Result<BootSource> {
     let mut boot = match &spec.guest {
         Guest::Micro => micro(images)?,
-        Guest::Linux { .. } => return Err(Error::new(Code::VmSpec, "no Linux guest yet")),
+        Guest::Linux { kernel, initrd } => {
+            linux::resolve(spec, kernel.as_deref(), initrd.as_deref(), images.agent)?
+        }
         Guest::Kernel { kernel, initrd } => BootSource {
             kernel: files::kernel(kernel)?,
             initrd: initrd.as_deref().map(files::initrd).transpose()?,
