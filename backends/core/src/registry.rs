@@ -21,43 +21,42 @@ impl CidPool {
     /// `vm.spec` when `wanted` is taken or may not belong to a guest.
     pub fn lease(&self, wanted: Option<Cid>) -> Result<CidLease> {
         let mut taken = self.lock();
-        let cid = match wanted {
-            Some(cid) => {
-                if !(Cid::FIRST_GUEST..=Cid::LAST_GUEST).contains(&cid) {
-                    return Err(Error::new(
-                        Code::VmSpec,
-                        format!("vsock CID {cid} cannot belong to a guest"),
-                    )
-                    .with_hint(format!(
-                        "use a CID from {} to {}, or leave it out",
-                        Cid::FIRST_GUEST,
-                        Cid::LAST_GUEST
-                    )));
+        let cid = if let Some(cid) = wanted {
+            check(cid, &taken)?;
+            cid
+        } else {
+            let mut cid = Cid::FIRST_GUEST;
+            for used in taken.iter() {
+                if *used != cid {
+                    break;
                 }
-                if taken.contains(&cid) {
-                    return Err(Error::new(
-                        Code::VmSpec,
-                        format!("vsock CID {cid} belongs to another machine"),
-                    )
-                    .with_hint("close that machine first, or leave the CID out")
-                    .with_detail("cid", cid.0));
-                }
-                cid
+                cid.0 += 1;
             }
-            None => {
-                let mut cid = Cid::FIRST_GUEST;
-                for used in taken.iter() {
-                    if *used != cid {
-                        break;
-                    }
-                    cid.0 += 1;
-                }
-                cid
-            }
+            cid
         };
         taken.insert(cid);
         Ok(CidLease { pool: self.clone(), cid })
     }
+}
+
+fn check(cid: Cid, taken: &BTreeSet<Cid>) -> Result<()> {
+    if !(Cid::FIRST_GUEST..=Cid::LAST_GUEST).contains(&cid) {
+        return Err(Error::new(Code::VmSpec, format!("vsock CID {cid} cannot belong to a guest"))
+            .with_hint(format!(
+                "use a CID from {} to {}, or leave it out",
+                Cid::FIRST_GUEST,
+                Cid::LAST_GUEST
+            )));
+    }
+    if taken.contains(&cid) {
+        return Err(Error::new(
+            Code::VmSpec,
+            format!("vsock CID {cid} belongs to another machine"),
+        )
+        .with_hint("close that machine first, or leave the CID out")
+        .with_detail("cid", cid.0));
+    }
+    Ok(())
 }
 
 /// A CID that belongs to one machine until this is dropped.

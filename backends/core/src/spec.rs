@@ -10,6 +10,7 @@ use crate::units::{Bytes, Cid, MachineId};
 
 /// The description of a machine, with every default filled in.
 #[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a device or feature of its own")]
 pub struct MachineSpec {
     /// The name that people use; unique among the live machines of this process.
     pub name: Option<String>,
@@ -204,6 +205,6 @@ impl std::fmt::Debug for Image {
         f.debug_struct("Image")
             .field("origin", &self.origin)
             .field("len", &self.bytes().len())
-            .finish()
+            .finish_non_exhaustive()
     }
 }

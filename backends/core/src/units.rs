@@ -206,7 +206,7 @@ mod tests {
     #[test]
     fn durations_are_read_as_people_write_them() {
         assert_eq!(parse_duration("250ms").unwrap(), Duration::from_millis(250));
-        assert_eq!(parse_duration("2m").unwrap(), Duration::from_secs(120));
+        assert_eq!(parse_duration("2m").unwrap(), Duration::from_mins(2));
         assert_eq!(parse_duration("1.5").unwrap(), Duration::from_millis(1500));
         for wrong in ["", "soon", "-1s", "1y", "1..2s"] {
             assert_eq!(parse_duration(wrong).unwrap_err().code(), Code::VmSpec, "{wrong:?}");

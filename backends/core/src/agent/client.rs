@@ -1,6 +1,5 @@
 //! The client of one machine's agent.
 
-use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,26 +9,20 @@ use tokio::time::Instant;
 use vmoon_protocol::Kind;
 use vmoon_protocol::message::Watch;
 
-use super::command::{Command, Event, Stdin};
+use super::command::{Command, Stdin};
 use super::connection::Connection;
-use super::control::{self, Control, PendingAnswer, Presence};
-use super::failure;
+use super::control::{self, Control, PendingAnswer};
 use super::life::{self, Lives};
 use super::memory::{Before, Memo};
 use super::pool::Pool;
 use super::process::Process;
 use super::request::{ExecRequest, ExecResult};
+use super::shared::{Shared, TIMEOUT_GRACE};
 use crate::backend::Machine;
 use crate::error::{Code, Error, Result};
 use crate::race;
 use crate::units::VsockPort;
 use crate::vsock::VsockStream;
-
-/// How long the guest has to take a command connection. Its agent listens all the time.
-const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
-
-/// How much longer than a command's timeout the host waits: the guest enforces it.
-pub(super) const TIMEOUT_GRACE: Duration = Duration::from_secs(2);
 
 /// The client of the agent in one machine.
 #[derive(Debug)]
@@ -38,26 +31,15 @@ pub(crate) struct AgentClient {
     driver: JoinHandle<()>,
 }
 
-/// What commands share.
-#[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) machine: Arc<dyn Machine>,
-    control: Arc<Control>,
-    pub(super) pool: Pool,
-    pub(super) lives: Lives,
-    ids: AtomicU64,
-    /// How long the agent has to announce itself before a command gives up.
-    patience: Duration,
-}
-
 impl AgentClient {
     /// Listens for the agent of a machine that has not started yet.
     pub(crate) async fn attach(machine: Arc<dyn Machine>, patience: Duration) -> Result<Self> {
+        let lives = Arc::new(Lives::new(1, false));
         Self::drive(Shared {
             machine,
-            control: Arc::new(Control::new()),
+            control: Arc::new(Control::new(lives.clone())),
             pool: Pool::default(),
-            lives: Lives::new(1, false),
+            lives,
             ids: AtomicU64::new(1),
             patience,
         })
@@ -72,7 +54,8 @@ impl AgentClient {
         memo: &Memo,
         streams: Vec<VsockStream>,
     ) -> Result<(Self, Memo)> {
-        let control = Arc::new(Control::new());
+        let lives = Arc::new(Lives::new(memo.next_epoch, true));
+        let control = Arc::new(Control::new(lives.clone()));
         let (control_stream, idle) = memo.sort(streams);
         let control_mark = control.adopt(memo.ready.clone(), control_stream);
         let idle: Vec<_> =
@@ -86,7 +69,7 @@ impl AgentClient {
             machine,
             control,
             pool: Pool::new(idle),
-            lives: Lives::new(memo.next_epoch, true),
+            lives,
             ids: AtomicU64::new(memo.next_id),
             patience,
         })
@@ -155,13 +138,12 @@ impl AgentClient {
         Ok(())
     }
 
-    fn send_life(&self) -> Result<Option<(u64, PendingAnswer)>> {
+    fn send_life(&self) -> Result<Option<PendingAnswer>> {
         let Some(epoch) = self.shared.lives.pending() else {
             return Ok(None);
         };
         let payload = life::announce(epoch)?;
-        let pending = self.shared.control.ask(Kind::Life, self.shared.next_id(), &payload);
-        Ok(pending.map(|pending| (epoch, pending)))
+        Ok(self.shared.control.ask(Kind::Life, self.shared.next_id(), &payload))
     }
 
     /// Sends the guest its new life over control; the future that comes back waits until the
@@ -176,21 +158,16 @@ impl AgentClient {
         let shared = self.shared.clone();
         let sent = self.send_life()?;
         Ok(async move {
-            let asked = async {
-                let (epoch, pending) = match sent {
-                    Some(sent) => sent,
-                    None => match shared.lives.pending() {
-                        // The control connection did not live on: the guest dials again.
-                        Some(epoch) => {
-                            let payload = life::announce(epoch)?;
-                            (epoch, shared.ask(Kind::Life, &payload).await?)
-                        }
-                        None => return Ok::<_, Error>(()),
-                    },
+            let Some(epoch) = shared.lives.pending() else {
+                return Ok(());
+            };
+            let confirmed = async {
+                let pending = match sent {
+                    Some(pending) => pending,
+                    // The control connection did not live on: the guest dials again.
+                    None => shared.ask(Kind::Life, &life::announce(epoch)?).await?,
                 };
-                pending.answer().await?;
-                shared.lives.confirm(epoch);
-                Ok(())
+                pending.answer().await
             };
             let unconfirmed = || {
                 Error::new(
@@ -199,8 +176,8 @@ impl AgentClient {
                 )
                 .with_hint("take the snapshot while the guest's agent answers")
             };
-            match tokio::time::timeout(deadline, asked).await {
-                Ok(Ok(())) => Ok(()),
+            match tokio::time::timeout(deadline, confirmed).await {
+                Ok(Ok(_)) => Ok(()),
                 Ok(Err(error)) => Err(unconfirmed().with_source(error)),
                 Err(_) => Err(unconfirmed().with_detail("timeout", deadline.as_secs_f64())),
             }
@@ -271,149 +248,4 @@ impl Drop for Held<'_> {
             shared.rewind(&Memo::default(), true);
         }
     }
-}
-
-impl Shared {
-    pub(super) fn next_id(&self) -> u64 {
-        self.ids.fetch_add(1, Ordering::Relaxed)
-    }
-
-    fn marks(&self) -> Before {
-        Before { control: self.control.mark(), idle: self.pool.marks() }
-    }
-
-    fn rewind(&self, memo: &Memo, announce: bool) {
-        self.lives.begin(announce);
-        self.pool.rewind(&memo.idle);
-        self.control.rewind(memo);
-    }
-
-    /// Opens a command connection.
-    pub(super) async fn open(&self) -> Result<Connection> {
-        let connect = self.machine.connect(VsockPort::AGENT);
-        let stream = match tokio::time::timeout(CONNECT_DEADLINE, connect).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) if error.code() == Code::VsockRefused => {
-                return Err(unavailable("the guest's agent takes no commands").with_source(error));
-            }
-            Ok(Err(error)) => return Err(error),
-            Err(_) => return Err(unavailable("the guest's agent does not answer")),
-        };
-        Ok(Connection::new(stream, self.control.next_serial()))
-    }
-
-    /// Waits until the agent has announced itself, for as long as booting may take.
-    pub(super) async fn usable(&self) -> Result<()> {
-        if self.control.is_ready() {
-            return Ok(());
-        }
-        match tokio::time::timeout(self.patience, self.ready()).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(self.silent()),
-        }
-    }
-
-    async fn ready(&self) -> Result<()> {
-        let presence = self.wait_presence(|presence| presence.agent.is_some()).await?;
-        presence.agent.map_or(Ok(()), |agent| agent.map(drop))
-    }
-
-    async fn wait_presence(&self, until: impl Fn(&Presence) -> bool) -> Result<Presence> {
-        let mut presence = self.control.presence();
-        let found = presence.wait_for(until).await;
-        found.map(|presence| presence.clone()).map_err(|_| self.silent())
-    }
-
-    /// Asks over control, as soon as there is a control connection.
-    async fn ask(&self, kind: Kind, payload: &[u8]) -> Result<PendingAnswer> {
-        let asked = async {
-            loop {
-                let presence =
-                    self.wait_presence(|p| p.connected || matches!(p.agent, Some(Err(_)))).await?;
-                if let Some(Err(error)) = presence.agent {
-                    return Err(error);
-                }
-                if let Some(pending) = self.control.ask(kind, self.next_id(), payload) {
-                    return Ok(pending);
-                }
-            }
-        };
-        match tokio::time::timeout(self.patience, asked).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(self.silent()),
-        }
-    }
-
-    fn silent(&self) -> Error {
-        let error = unavailable("the guest's agent has not announced itself").with_hint(
-            "vm:console:tail() shows what the guest printed; a guest without the agent needs \
-             agent = false",
-        );
-        race::with_console(error, self.machine.console())
-    }
-
-    async fn exec(&self, mut request: ExecRequest) -> Result<ExecResult> {
-        let life = self.lives.present();
-        self.usable().await?;
-        let stdin = Stdin::new(request.stdin.take(), false);
-        let mut result = ExecResult::default();
-        let outcome = {
-            let run = async {
-                tokio::select! {
-                    biased;
-                    () = self.lives.over(life) => Err(failure::restored()),
-                    outcome = self.run(&request, stdin, &mut result) => outcome,
-                }
-            };
-            match request.timeout {
-                None => run.await,
-                Some(timeout) => match tokio::time::timeout(timeout + TIMEOUT_GRACE, run).await {
-                    Ok(outcome) => outcome,
-                    Err(_) => Err(failure::late()),
-                },
-            }
-        };
-        match outcome {
-            Ok(()) => Ok(result),
-            Err(error) => {
-                let mut output = result.stdout;
-                output.append(&mut result.stderr);
-                Err(failure::of_command(error, &request, &output))
-            }
-        }
-    }
-
-    async fn run(&self, request: &ExecRequest, stdin: Stdin, into: &mut ExecResult) -> Result<()> {
-        let mut command = Command::start(self, request, stdin).await?;
-        loop {
-            match poll_fn(|cx| command.poll_event(self, cx)).await? {
-                Event::Stdout(bytes) => append(&mut into.stdout, bytes),
-                Event::Stderr(bytes) => append(&mut into.stderr, bytes),
-                Event::Exit(exit) => {
-                    let end = ExecResult::from(exit);
-                    (into.code, into.signal) = (end.code, end.signal);
-                    into.duration = end.duration;
-                    self.pool.put(command.connection);
-                    return Ok(());
-                }
-                Event::Failed(error) => {
-                    self.pool.put(command.connection);
-                    return Err(error);
-                }
-            }
-        }
-    }
-}
-
-/// The first piece is moved rather than copied: most output is one piece.
-fn append(whole: &mut Vec<u8>, mut piece: Vec<u8>) {
-    if whole.is_empty() {
-        *whole = piece;
-    } else {
-        whole.append(&mut piece);
-    }
-}
-
-fn unavailable(message: &str) -> Error {
-    Error::new(Code::AgentUnavailable, message)
 }

@@ -2,15 +2,16 @@
 
 use std::future::poll_fn;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use vmoon_protocol::message::Exit;
 use vmoon_protocol::{Frame, Kind, MAX_PAYLOAD};
 
-use super::client::Shared;
 use super::connection::{Broken, Connection};
 use super::failure;
 use super::life;
 use super::request::ExecRequest;
+use super::shared::Shared;
 use crate::error::{Code, Error, Result};
 
 /// A command under way on its connection.
@@ -21,6 +22,7 @@ pub(super) struct Command {
     pub(super) stdin: Stdin,
     /// The epoch that was announced ahead of it and that its first answer confirms.
     announced: Option<u64>,
+    timeout: Option<Duration>,
 }
 
 /// What a command said.
@@ -107,7 +109,9 @@ impl Command {
                 _ => Poll::Ready(Ok(())),
             });
             match written.await {
-                Ok(()) => return Ok(Self { connection, id, stdin, announced }),
+                Ok(()) => {
+                    return Ok(Self { connection, id, stdin, announced, timeout: request.timeout });
+                }
                 Err(error) if fresh => return Err(Broken::Io(error).into()),
                 // It died in the pool: the guest has seen nothing of this command.
                 Err(_) => stdin.rewind(),
@@ -153,7 +157,7 @@ impl Command {
             };
             // Other ids belong to a life that a restore undid.
             if frame.id == self.id
-                && let Some(event) = interpret(frame)
+                && let Some(event) = self.interpret(frame)
             {
                 if let Some(epoch) = self.announced.take() {
                     shared.lives.confirm(epoch);
@@ -162,14 +166,27 @@ impl Command {
             }
         }
     }
-}
 
-fn interpret(frame: Frame) -> Option<Result<Event>> {
-    match Kind::from_value(frame.kind)? {
-        Kind::Stdout => Some(Ok(Event::Stdout(frame.payload))),
-        Kind::Stderr => Some(Ok(Event::Stderr(frame.payload))),
-        Kind::Exit => Some(Exit::decode(&frame.payload).map(Event::Exit).map_err(Error::from)),
-        Kind::Error => Some(Ok(Event::Failed(failure::from_frame(&frame)))),
-        _ => None,
+    fn interpret(&self, frame: Frame) -> Option<Result<Event>> {
+        match Kind::from_value(frame.kind)? {
+            Kind::Stdout => Some(Ok(Event::Stdout(frame.payload))),
+            Kind::Stderr => Some(Ok(Event::Stderr(frame.payload))),
+            Kind::Exit => Some(match Exit::decode(&frame.payload) {
+                Ok(exit) if self.was_killed_late(exit) => Ok(Event::Failed(failure::late())),
+                Ok(exit) => Ok(Event::Exit(exit)),
+                Err(error) => Err(error.into()),
+            }),
+            Kind::Error => Some(Ok(Event::Failed(failure::from_frame(&frame)))),
+            _ => None,
+        }
+    }
+
+    /// Whether the guest ended the command for its timeout: killed, and not before its time by
+    /// the guest's own clock.
+    fn was_killed_late(&self, exit: Exit) -> bool {
+        const SIGKILL: i32 = 9;
+        self.timeout.is_some_and(|timeout| {
+            exit.signal == SIGKILL && Duration::from_nanos(exit.duration_ns) >= timeout
+        })
     }
 }

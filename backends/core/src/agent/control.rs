@@ -15,6 +15,7 @@ use vmoon_protocol::{Frame, Kind, VERSION};
 
 use super::connection::Connection;
 use super::failure;
+use super::life::Lives;
 use super::memory::{Mark, Memo};
 use crate::error::{Code, Error, Result};
 use crate::vsock::{VsockListener, VsockStream};
@@ -33,6 +34,7 @@ pub(super) struct Presence {
 pub(super) struct Control {
     state: Mutex<ControlState>,
     presence: watch::Sender<Presence>,
+    lives: Arc<Lives>,
     serials: AtomicU64,
 }
 
@@ -47,10 +49,11 @@ struct ControlState {
 
 impl Control {
     /// Without a connection: the guest will dial.
-    pub(super) fn new() -> Self {
+    pub(super) fn new(lives: Arc<Lives>) -> Self {
         Self {
             state: Mutex::default(),
             presence: watch::Sender::default(),
+            lives,
             serials: AtomicU64::new(1),
         }
     }
@@ -196,7 +199,12 @@ impl Control {
             Some(Kind::Log) => {
                 tracing::info!(target: "vmoon::guest", "{}", String::from_utf8_lossy(&frame.payload));
             }
-            Some(Kind::Done | Kind::Error | Kind::LifeDone) => {
+            Some(kind @ (Kind::Done | Kind::Error | Kind::LifeDone)) => {
+                if kind == Kind::LifeDone
+                    && let Ok(epoch) = frame.payload.as_slice().try_into()
+                {
+                    self.lives.confirm(u64::from_le_bytes(epoch));
+                }
                 if let Some(waiter) = state.waiting.remove(&frame.id) {
                     // Nobody waits any more: the request was dropped.
                     let _ = waiter.send(Ok(frame));

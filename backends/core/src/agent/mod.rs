@@ -4,7 +4,8 @@
 //! | --- | --- |
 //! | [`request`] | what to run and how it ended: [`ExecRequest`], [`ExecResult`] |
 //! | [`process`] | a running command whose output is streamed: [`Process`], [`ProcessInput`] |
-//! | `client` | the client of one machine: readiness, requests over control, new lives |
+//! | `client` | the client of one machine's agent, as the machine uses it |
+//! | `shared` | what commands share: connections, ids, lives |
 //! | `command` | a command from its first write to its exit |
 //! | `connection` | a vsock stream that carries frames |
 //! | `control` | the control connection, and the task that reads it |
@@ -29,6 +30,7 @@ mod memory;
 mod pool;
 pub mod process;
 pub mod request;
+mod shared;
 
 pub(crate) use client::AgentClient;
 pub(crate) use failure::seconds;

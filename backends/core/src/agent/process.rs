@@ -7,10 +7,10 @@ use std::task::{Context, Poll, Wake, Waker};
 use tokio::time::Instant;
 use vmoon_protocol::{Kind, MAX_PAYLOAD};
 
-use super::client::Shared;
 use super::command::{Command, Event};
 use super::failure;
 use super::request::{ExecRequest, ExecResult};
+use super::shared::Shared;
 use crate::error::{Code, Error, Result};
 use crate::race;
 

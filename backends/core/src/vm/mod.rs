@@ -18,12 +18,16 @@
 mod check;
 mod choice;
 mod commands;
+#[cfg(test)]
+mod fake;
 mod forking;
 pub mod host;
 pub mod machine;
 mod names;
 pub mod snapshot;
 mod stopping;
+#[cfg(test)]
+mod tests;
 mod traffic;
 mod tree;
 mod waiting;

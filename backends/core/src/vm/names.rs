@@ -53,14 +53,15 @@ impl Names {
 
     /// Takes the name of a fork: `NAME-fork-1`, `NAME-fork-2`, …, the first that is free.
     pub(super) fn lease_fork(&self, parent: &str) -> NameLease {
-        let stem = format!("{parent}-fork");
+        let mut number = 0_u64;
         let name = self.with(|taken| {
-            let name = (1_u64..)
-                .map(|number| format!("{stem}-{number}"))
-                .find(|name| !taken.names.contains(name))
-                .unwrap_or_default();
-            taken.names.insert(name.clone());
-            name
+            loop {
+                number += 1;
+                let name = format!("{parent}-fork-{number}");
+                if taken.names.insert(name.clone()) {
+                    return name;
+                }
+            }
         });
         NameLease { names: self.clone(), name }
     }

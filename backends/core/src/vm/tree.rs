@@ -92,13 +92,13 @@ impl Vm {
         let _turn = self.tree.lock().await;
         self.check(Operation::Restore)?;
         let snapshot = self.select(selector)?;
-        let target = Target::of(self, &snapshot);
+        let memo = self.memo_of(&snapshot);
         let held = self.agent.as_ref().map(|agent| (agent, agent.hold()));
         let options_below = backend::RestoreOptions { paused: options.paused };
         let restored = self.machine.restore(snapshot.id, options_below).await;
         if let Some((_, held)) = held {
             match &restored {
-                Ok(_) => held.rewind(&target.memo.unwrap_or_default(), !options.deterministic),
+                Ok(_) => held.rewind(&memo, !options.deterministic),
                 Err(_) => held.release(),
             }
         }
@@ -156,6 +156,16 @@ impl Vm {
         }
     }
 
+    /// The agent's connections in the snapshot, as this machine holds them.
+    fn memo_of(&self, snapshot: &Snapshot) -> Memo {
+        let tree = lock(&self.snapshots);
+        let memo = match &tree.origin {
+            Some(origin) if origin.snapshot == snapshot.id => &origin.memo,
+            _ => &snapshot.memo,
+        };
+        memo.clone().unwrap_or_default()
+    }
+
     fn no_such(&self, name: &str, tree: &Tree) -> Error {
         let mut known: Vec<&str> = tree.kept.iter().map(|snapshot| snapshot.name()).collect();
         known.dedup();
@@ -183,21 +193,5 @@ impl Vm {
         )
         .with_hint("snap:fork() makes a new machine from it")
         .with_detail("snapshot", snapshot.id.to_string())
-    }
-}
-
-/// What a restore needs to know of its snapshot.
-struct Target {
-    memo: Option<Memo>,
-}
-
-impl Target {
-    fn of(vm: &Vm, snapshot: &Snapshot) -> Self {
-        let tree = lock(&vm.snapshots);
-        let memo = match &tree.origin {
-            Some(origin) if origin.snapshot == snapshot.id => origin.memo.clone(),
-            _ => snapshot.memo.clone(),
-        };
-        Self { memo }
     }
 }
