@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use super::kernel::Kernel;
+use super::kernel::{IMAGE_VARIABLE, Kernel, MODULES_VARIABLE};
 use super::machine;
 use super::supervise::{Outcome, Signals};
 use super::{probe, root};
@@ -134,7 +134,8 @@ fn run(options: &Options) -> Result<i32, String> {
         return Err(missing);
     }
     let installed = Kernel::installed().ok_or("no kernel is installed")?;
-    let inner = options.kernel.as_ref().unwrap_or(&installed);
+    let named = options.kernel.clone().or_else(Kernel::from_environment);
+    let inner = named.as_ref().unwrap_or(&installed);
     let vmoon = project::vmoon();
     let timeout = options.timeout.unwrap_or(TIMEOUT);
     if directly() {
@@ -157,7 +158,7 @@ fn run_directly(vmoon: &Path, options: &Options, timeout: Duration) -> io::Resul
     let mut command = Command::new(vmoon);
     command.args(&options.arguments);
     if let Some(kernel) = &options.kernel {
-        command.env("VMOON_KERNEL", &kernel.image).env("VMOON_MODULES", &kernel.modules);
+        command.env(IMAGE_VARIABLE, &kernel.image).env(MODULES_VARIABLE, &kernel.modules);
     }
     signals.supervise(&mut command, timeout)
 }

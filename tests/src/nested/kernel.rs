@@ -4,11 +4,19 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// Names the kernel of the guests for `vmoon`.
+pub const IMAGE_VARIABLE: &str = "VMOON_KERNEL";
+/// Names the directory of its modules.
+pub const MODULES_VARIABLE: &str = "VMOON_MODULES";
+
 /// What the outer Linux loads.
 const OUTER_MODULES: [&str; 1] = ["kvm-amd"];
 
 /// What a guest may need: vmoon chooses among these.
-const INNER_MODULES: [&str; 10] = [
+const INNER_MODULES: [&str; 13] = [
+    "button",
+    "crc32c_generic",
+    "ext4",
     "virtio_mmio",
     "virtio_pci",
     "virtio_balloon",
@@ -34,6 +42,15 @@ impl Kernel {
     /// The kernel's version, which names the directory of its modules.
     pub fn version(&self) -> &str {
         self.modules.file_name().and_then(|name| name.to_str()).unwrap_or("linux")
+    }
+
+    /// The kernel that the variables of vmoon name, if both are set.
+    pub fn from_environment() -> Option<Self> {
+        let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+        Some(Self {
+            image: variable(IMAGE_VARIABLE)?.into(),
+            modules: variable(MODULES_VARIABLE)?.into(),
+        })
     }
 
     /// The newest installed kernel that can be a host of machines; those made for clouds first,
@@ -76,13 +93,20 @@ impl Kernel {
         Ok(files)
     }
 
-    /// The files beside the modules by which they are found.
-    pub fn module_indexes(&self) -> Vec<PathBuf> {
-        ["modules.dep", "modules.builtin", "modules.order", "modules.alias"]
-            .iter()
-            .map(|name| self.modules.join(name))
-            .filter(|path| path.exists())
-            .collect()
+    /// `modules.dep` and `modules.builtin`, the former for no other modules than `files`.
+    pub fn indexes_for(&self, files: &[PathBuf]) -> io::Result<[(&'static str, String); 2]> {
+        let lines: String = self
+            .index()?
+            .lines()
+            .filter(|line| {
+                let file = line.split(':').next().unwrap_or_default();
+                files.contains(&self.modules.join(file))
+            })
+            .flat_map(|line| [line, "\n"])
+            .collect();
+        // A directory made by hand may lack it: nothing is known to be built in.
+        let builtin = std::fs::read_to_string(self.modules.join("modules.builtin"));
+        Ok([("modules.dep", lines), ("modules.builtin", builtin.unwrap_or_default())])
     }
 
     fn modules_for(&self, names: &[&str]) -> io::Result<Vec<PathBuf>> {

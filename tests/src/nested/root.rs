@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::archive::Archive;
-use super::kernel::{Kernel, read_module};
+use super::kernel::{IMAGE_VARIABLE, Kernel, MODULES_VARIABLE, read_module};
 use crate::project;
 
 /// Folders that hold no scripts of anybody's.
@@ -78,9 +78,13 @@ fn add_inner_kernel(archive: &mut Archive, kernel: &Kernel) -> io::Result<()> {
     let image = PathBuf::from(format!("/boot/vmlinuz-{version}"));
     archive.file(&image, &std::fs::read(&kernel.image)?);
     let directory = Path::new("/lib/modules").join(version);
-    for file in kernel.inner_modules()?.into_iter().chain(kernel.module_indexes()) {
-        let name = file.strip_prefix(&kernel.modules).unwrap_or(&file);
-        archive.file(&directory.join(name), &std::fs::read(&file)?);
+    let modules = kernel.inner_modules()?;
+    for file in &modules {
+        let name = file.strip_prefix(&kernel.modules).unwrap_or(file);
+        archive.file(&directory.join(name), &std::fs::read(file)?);
+    }
+    for (name, content) in kernel.indexes_for(&modules)? {
+        archive.file(&directory.join(name), content.as_bytes());
     }
     Ok(())
 }
@@ -118,7 +122,10 @@ fn add_scripts(archive: &mut Archive, directory: &Path, depth: u32) -> io::Resul
 fn command(contents: &Contents<'_>, directory: &Path) -> Vec<u8> {
     let mut script = b"#!/bin/sh\nexport HOME=/ LANG=C.UTF-8\n".to_vec();
     for (name, value) in std::env::vars_os() {
-        if PASSED_ON.iter().any(|prefix| name.as_bytes().starts_with(prefix.as_bytes())) {
+        // The kernel of the guests is where an installed one is.
+        let kernel = name == IMAGE_VARIABLE || name == MODULES_VARIABLE;
+        let known = PASSED_ON.iter().any(|prefix| name.as_bytes().starts_with(prefix.as_bytes()));
+        if known && !kernel {
             script.extend_from_slice(b"export ");
             script.extend_from_slice(name.as_bytes());
             script.push(b'=');
