@@ -14,6 +14,9 @@ use crate::lifecycle::State;
 /// the change of state come from different places.
 const GRACE: Duration = Duration::from_millis(250);
 
+/// The detail of a reset that a restore caused, and not the machine's end.
+pub(crate) const RESTORED: &str = "restored";
+
 /// How many lines of the console an error carries.
 const TAIL_LINES: usize = 10;
 
@@ -30,7 +33,7 @@ pub(crate) async fn against_end<T>(
         end = end_of(&mut status) => return Err(ended(&end, machine.console())),
     };
     match outcome {
-        Err(error) if error.code() == Code::VsockReset => {
+        Err(error) if needs_explaining(&error) => {
             match tokio::time::timeout(GRACE, end_of(&mut status)).await {
                 Ok(end) => Err(ended(&end, machine.console()).with_source(error)),
                 Err(_) => Err(error),
@@ -38,6 +41,10 @@ pub(crate) async fn against_end<T>(
         }
         outcome => outcome,
     }
+}
+
+fn needs_explaining(error: &Error) -> bool {
+    error.code() == Code::VsockReset && !error.details().contains_key(RESTORED)
 }
 
 /// Whether a machine in this state does nothing more by itself.

@@ -9,6 +9,7 @@ use vmoon_protocol::message::Failure;
 use super::connection::Broken;
 use super::request::ExecRequest;
 use crate::error::{Code, Error};
+use crate::race;
 
 /// How much of a command's output an error carries.
 const TAIL: usize = 2048;
@@ -51,6 +52,7 @@ pub(super) fn from_frame(frame: &Frame) -> Error {
 pub(super) fn restored() -> Error {
     Error::new(Code::VsockReset, "the machine was restored meanwhile")
         .with_hint("requests do not outlive the life that they began in: repeat it")
+        .with_detail(race::RESTORED, true)
 }
 
 /// The guest did not enforce a command's timeout. [`of_command`] completes it.

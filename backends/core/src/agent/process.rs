@@ -217,6 +217,9 @@ impl Channel {
 
     /// Sends one frame, after what is queued already, and waits until it is written.
     async fn send(&self, kind: Kind, payload: &[u8]) -> Result<()> {
+        if self.lock().is_none() {
+            return Err(over());
+        }
         let mut queued = false;
         let written = poll_fn(|cx| {
             let mut slot = self.lock();

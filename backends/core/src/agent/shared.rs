@@ -111,7 +111,7 @@ impl Shared {
 
     fn silent(&self) -> Error {
         let error = unavailable("the guest's agent has not announced itself").with_hint(
-            "vm:console:tail() shows what the guest printed; a guest without the agent needs \
+            "vm.console:tail() shows what the guest printed; a guest without the agent needs \
              agent = false",
         );
         race::with_console(error, self.machine.console())
