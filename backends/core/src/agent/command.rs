@@ -185,8 +185,11 @@ impl Command {
     /// the guest's own clock.
     fn was_killed_late(&self, exit: Exit) -> bool {
         const SIGKILL: i32 = 9;
+        /// Timeouts are sent in whole milliseconds, and clocks round.
+        const RESOLUTION: Duration = Duration::from_millis(1);
         self.timeout.is_some_and(|timeout| {
-            exit.signal == SIGKILL && Duration::from_nanos(exit.duration_ns) >= timeout
+            let ran = Duration::from_nanos(exit.duration_ns);
+            exit.signal == SIGKILL && ran + RESOLUTION >= timeout
         })
     }
 }
