@@ -1,0 +1,11 @@
+/* The agent: announces itself on the control connection, and acts on frames. */
+#pragma once
+#include "connection.h"
+#include "types.h"
+
+/* Dials the host's agent port; tried again, ever more slowly, while nobody listens there. */
+static void agent_dial(void);
+static void agent_control_open(struct connection *c);
+static void agent_control_lost(void);
+/* A whole frame on a control or command connection. */
+static void agent_frame(struct connection *c, u32 kind, u64 id, const u8 *payload, u32 length);

@@ -1,0 +1,387 @@
+#include "commands.h"
+#include "balloon.h"
+#include "block.h"
+#include "clock.h"
+#include "entropy.h"
+#include "exec.h"
+#include "frame.h"
+#include "memory.h"
+#include "memory_layout.h"
+#include "output.h"
+#include "power.h"
+#include "random.h"
+#include "service.h"
+#include "store.h"
+#include "text.h"
+#include "touched.h"
+
+#define NANOSECONDS_A_MILLISECOND 1000000ul
+#define RANDOM_MAX MIB(1)
+
+/* A name of at most eight letters as a number, for `switch`. */
+#define NAME(a, b, c, d, e, f, g, h)                                                               \
+    ((u64)(a) | (u64)(b) << 8 | (u64)(c) << 16 | (u64)(d) << 24 | (u64)(e) << 32 |                 \
+     (u64)(f) << 40 | (u64)(g) << 48 | (u64)(h) << 56)
+
+static i32 command_fail(i32 code, const char *text)
+{
+    output_kind(FRAME_STDERR);
+    output_text(text);
+    return code;
+}
+
+static bool command_number(u32 word, u64 *value)
+{
+    return word < word_count && text_parse_decimal(words[word].text, words[word].length, value);
+}
+
+static void print_words(u32 from)
+{
+    for (u32 i = from; i < word_count; i++) {
+        if (i != from) {
+            output_bytes(" ", 1);
+        }
+        output_bytes(words[i].text, words[i].length);
+    }
+}
+
+static i32 command_echo(void)
+{
+    print_words(1);
+    output_bytes("\n", 1);
+    return 0;
+}
+
+static i32 command_exit(void)
+{
+    u64 code = 0;
+
+    if (word_count > 1 && !command_number(1, &code)) {
+        return command_fail(2, "usage: exit [N]\n");
+    }
+    return (i32)(code & 0xff);
+}
+
+static void woken(struct timer *timer)
+{
+    struct connection *c =
+        (struct connection *)((u8 *)timer - __builtin_offsetof(struct connection, wake));
+
+    exec_print(c);
+    exec_finish(c, 0);
+}
+
+static i32 command_sleep(struct connection *c)
+{
+    u64 milliseconds, nanoseconds;
+
+    if (!command_number(1, &milliseconds) ||
+        __builtin_mul_overflow(milliseconds, NANOSECONDS_A_MILLISECOND, &nanoseconds)) {
+        return command_fail(2, "usage: sleep MILLISECONDS\n");
+    }
+    if (nanoseconds == 0) {
+        return 0;
+    }
+    c->exec = EXEC_SLEEP;
+    c->wake.fire = woken;
+    timer_start(&c->wake, nanoseconds);
+    return EXEC_PENDING;
+}
+
+/* Several words of a value are joined by spaces, so that a shell text may hold them. */
+static i32 command_put(void)
+{
+    u8 *block = NULL;
+    struct word value;
+    bool stored;
+
+    if (word_count < 3) {
+        return command_fail(2, "usage: put KEY VALUE\n");
+    }
+    value = words[2];
+    if (word_count > 3) {
+        u8 *at = block = block_allocate();
+        if (block == NULL) {
+            return command_fail(1, "put: out of memory\n");
+        }
+        for (u32 i = 2; i < word_count; i++) {
+            copy(at, words[i].text, words[i].length);
+            at += words[i].length;
+            *at++ = ' ';
+        }
+        value = (struct word){block, (u64)(at - block) - 1};
+    }
+    stored = store_put(words[1].text, words[1].length, value.text, value.length);
+    if (block != NULL) {
+        block_free(block);
+    }
+    return stored ? 0 : command_fail(1, "put: the store is full\n");
+}
+
+static i32 command_get(void)
+{
+    const struct record *record;
+
+    if (word_count != 2) {
+        return command_fail(2, "usage: get KEY\n");
+    }
+    record = store_get(words[1].text, words[1].length);
+    if (record == NULL) {
+        return 1;
+    }
+    output_bytes(record->bytes + record->key_length, record->value_length);
+    output_bytes("\n", 1);
+    return 0;
+}
+
+static bool produce_keys(struct connection *c)
+{
+    const struct record *record = store_first((const struct record *)c->argument[0]);
+    u32 printed = 0;
+
+    for (; record != NULL && printed < OUTPUT_PIECE / 2; record = store_first(store_behind(record))) {
+        output_bytes(record->bytes, record->key_length);
+        output_bytes("\n", 1);
+        printed += record->key_length + 1;
+    }
+    c->argument[0] = (u64)record;
+    return record == NULL;
+}
+
+static i32 command_keys(struct connection *c)
+{
+    c->argument[0] = 0;
+    c->produce = produce_keys;
+    return EXEC_PRODUCING;
+}
+
+static i32 command_dirty(void)
+{
+    static u64 calls; /* without a seed, each call is another */
+    u64 pages;
+    u64 seed = 0;
+
+    if (!command_number(1, &pages) || (word_count > 2 && !command_number(2, &seed))) {
+        return command_fail(2, "usage: dirty PAGES [SEED]\n");
+    }
+    if (pages > touched_available()) {
+        return command_fail(1, "dirty: there are fewer pages\n");
+    }
+    touched_write(pages, word_count > 2 ? seed : ~calls++);
+    return 0;
+}
+
+static i32 command_checksum(void)
+{
+    output_hex(touched_hash(store_hash(0)));
+    output_bytes("\n", 1);
+    return 0;
+}
+
+static void print_memory(const char *name, u64 bytes)
+{
+    output_text(name);
+    output_decimal(bytes >> 10);
+    output_text(" kB\n");
+}
+
+static i32 command_meminfo(void)
+{
+    print_memory("MemTotal:       ", memory.total - balloon_pages() * PAGE_SIZE);
+    print_memory("MemFree:        ", touched_available() * PAGE_SIZE);
+    print_memory("MemAvailable:   ", touched_available() * PAGE_SIZE);
+    return 0;
+}
+
+static void print_padded(u64 value, u64 largest_unit)
+{
+    for (; largest_unit > value && largest_unit > 1; largest_unit /= 10) {
+        output_bytes("0", 1);
+    }
+    output_decimal(value);
+}
+
+static i32 command_uptime(void)
+{
+    u64 centiseconds = clock_now() / 10000000;
+
+    output_decimal(centiseconds / 100);
+    output_bytes(".", 1);
+    print_padded(centiseconds % 100, 10);
+    output_bytes("\n", 1);
+    return 0;
+}
+
+static i32 command_date(void)
+{
+    u64 now = clock_wall();
+
+    if (now == 0) {
+        return command_fail(1, "date: the host has not told the time\n");
+    }
+    output_decimal(now / 1000000000);
+    output_bytes(".", 1);
+    print_padded(now % 1000000000, 100000000);
+    output_bytes("\n", 1);
+    return 0;
+}
+
+/* argument[0]: bytes still to print. */
+static bool produce_random(struct connection *c)
+{
+    u64 some = c->argument[0] < OUTPUT_PIECE / 2 ? c->argument[0] : OUTPUT_PIECE / 2;
+    u8 *to = output_reserve((u32)(2 * some));
+    u64 left = some;
+
+    while (left != 0) {
+        u64 word = random_next();
+        u64 count = left < 8 ? left : 8;
+        text_hex_bytes(to, (const u8 *)&word, count);
+        to += 2 * count;
+        left -= count;
+    }
+    output_written((u32)(2 * some));
+    c->argument[0] -= some;
+    if (c->argument[0] != 0) {
+        return false;
+    }
+    output_bytes("\n", 1);
+    return true;
+}
+
+static i32 command_random(struct connection *c)
+{
+    u64 bytes;
+
+    if (!command_number(1, &bytes) || bytes > RANDOM_MAX) {
+        return command_fail(2, "usage: random BYTES (at most 1048576)\n");
+    }
+    c->argument[0] = bytes;
+    c->produce = produce_random;
+    if (entropy_pending()) {
+        c->exec = EXEC_ENTROPY;
+        return EXEC_PENDING;
+    }
+    return EXEC_PRODUCING;
+}
+
+static void resume_random(struct connection *c, void *context)
+{
+    (void)context;
+    if (c->exec == EXEC_ENTROPY) {
+        c->exec = EXEC_PRODUCE;
+        exec_pump(c);
+    }
+}
+
+static void commands_entropy_arrived(void)
+{
+    connections_each(resume_random, NULL);
+    resume_random(connection_console(), NULL);
+}
+
+static i32 command_echo_server(struct connection *c)
+{
+    u64 port;
+
+    if (!command_number(1, &port) || port > 0xffffffff) {
+        return command_fail(2, "usage: echo-server PORT\n");
+    }
+    if (!service_listen(c, (u32)port)) {
+        return command_fail(1, "echo-server: the port is in use\n");
+    }
+    output_text("listening on ");
+    output_decimal(port);
+    output_bytes("\n", 1);
+    return EXEC_PENDING;
+}
+
+static i32 command_connect(struct connection *c)
+{
+    u64 port;
+
+    if (!command_number(1, &port) || port > 0xffffffff) {
+        return command_fail(2, "usage: connect PORT TEXT\n");
+    }
+    if (!service_connect(c, (u32)port, words + 2, word_count - 2)) {
+        return command_fail(1, "connect: out of memory\n");
+    }
+    return EXEC_PENDING;
+}
+
+static i32 command_poweroff(struct connection *c)
+{
+    output_exit(0, 0, clock_nanoseconds(timestamp() - c->exec_start));
+    output_send();
+    vsock_drain();
+    power_off();
+}
+
+static COLD i32 command_unknown(void)
+{
+    if (word_count == 0) {
+        return 0;
+    }
+    output_kind(FRAME_STDERR);
+    output_text("vmoon micro: ");
+    output_bytes(words[0].text, words[0].length);
+    output_text(": command not found\n");
+    return 127;
+}
+
+static i32 commands_run(struct connection *c)
+{
+    u64 length = words[0].length;
+    u64 name;
+
+    if (word_count == 0 || length == 0) {
+        return command_unknown();
+    }
+    if (length > 8) {
+        return length == 11 && equal(words[0].text, "echo-server", 11) ? command_echo_server(c)
+                                                                       : command_unknown();
+    }
+    name = load64(words[0].text) & (~0ul >> (64 - 8 * length));
+    switch (name) {
+    case NAME('t', 'r', 'u', 'e', 0, 0, 0, 0):
+        return 0;
+    case NAME('f', 'a', 'l', 's', 'e', 0, 0, 0):
+        return 1;
+    case NAME('e', 'c', 'h', 'o', 0, 0, 0, 0):
+        return command_echo();
+    case NAME('e', 'x', 'i', 't', 0, 0, 0, 0):
+        return command_exit();
+    case NAME('s', 'l', 'e', 'e', 'p', 0, 0, 0):
+        return command_sleep(c);
+    case NAME('p', 'u', 't', 0, 0, 0, 0, 0):
+        return command_put();
+    case NAME('g', 'e', 't', 0, 0, 0, 0, 0):
+        return command_get();
+    case NAME('k', 'e', 'y', 's', 0, 0, 0, 0):
+        return command_keys(c);
+    case NAME('d', 'i', 'r', 't', 'y', 0, 0, 0):
+        return command_dirty();
+    case NAME('c', 'h', 'e', 'c', 'k', 's', 'u', 'm'):
+        return command_checksum();
+    case NAME('m', 'e', 'm', 'i', 'n', 'f', 'o', 0):
+        return command_meminfo();
+    case NAME('u', 'p', 't', 'i', 'm', 'e', 0, 0):
+        return command_uptime();
+    case NAME('d', 'a', 't', 'e', 0, 0, 0, 0):
+        return command_date();
+    case NAME('r', 'a', 'n', 'd', 'o', 'm', 0, 0):
+        return command_random(c);
+    case NAME('b', 'l', 'k', 0, 0, 0, 0, 0):
+        return command_block(c);
+    case NAME('c', 'o', 'n', 'n', 'e', 'c', 't', 0):
+        return command_connect(c);
+    case NAME('p', 'a', 'n', 'i', 'c', 0, 0, 0):
+        panic("asked for by a command");
+    case NAME('h', 'a', 'n', 'g', 0, 0, 0, 0):
+        hang();
+    case NAME('p', 'o', 'w', 'e', 'r', 'o', 'f', 'f'):
+        return command_poweroff(c);
+    default:
+        return command_unknown();
+    }
+}

@@ -1,0 +1,407 @@
+#include "connection.h"
+#include "agent.h"
+#include "console.h"
+#include "exec.h"
+#include "frame.h"
+#include "memory.h"
+#include "memory_layout.h"
+#include "service.h"
+
+#define CHAINS 256
+#define FIRST_LOCAL_PORT 0x10000
+/* An echoed packet that is shorter is copied, which is cheaper than lending out its buffer. */
+#define ECHO_COPIED 256
+
+LARGE static struct connection table[CONNECTIONS];
+static struct connection *chains[CHAINS];
+static struct connection *free_list;
+HOT static u32 table_used = 1; /* entry 0 stays free: `recent` before the first packet */
+HOT static struct connection *recent = &table[0];
+HOT static u32 next_local_port = FIRST_LOCAL_PORT;
+
+static struct connection console_connection = {
+    .state = STATE_OPEN, .kind = KIND_CONSOLE, .peer_buf_alloc = ~0u};
+
+static struct connection *connection_console(void) { return &console_connection; }
+
+static struct connection **chain_of(u64 ports) { return &chains[(ports ^ ports >> 32) % CHAINS]; }
+
+static struct connection *lookup(u64 ports)
+{
+    struct connection *c = *chain_of(ports);
+
+    while (c != NULL && c->ports != ports) {
+        c = c->next;
+    }
+    return c;
+}
+
+static struct connection *allocate(u64 ports, enum connection_kind kind,
+                                   enum connection_state state)
+{
+    struct connection **chain = chain_of(ports);
+    struct connection *c = free_list;
+
+    if (c != NULL) {
+        free_list = c->next;
+        fill(c, 0, __builtin_offsetof(struct connection, inline_frame));
+    } else if (table_used < CONNECTIONS) {
+        c = &table[table_used++];
+    } else {
+        return NULL;
+    }
+    c->ports = ports;
+    c->kind = kind;
+    c->state = state;
+    c->next = *chain;
+    *chain = c;
+    return c;
+}
+
+/* Sends a packet without payload on behalf of ports that may have no connection. */
+static NOINLINE void send_bare(u64 ports, u32 op, u32 flags, u32 fwd_cnt)
+{
+    vsock_send(vsock_slot(), ports >> 32 | ports << 32, op, flags, 0, BUF_ALLOC, fwd_cnt);
+}
+
+static void send_control(struct connection *c, u32 op, u32 flags)
+{
+    c->advertised = c->fwd_cnt;
+    send_bare(c->ports, op, flags, c->fwd_cnt);
+}
+
+static void release_blocks(struct connection *c)
+{
+    if (c->backlog != NULL) {
+        block_free(c->backlog);
+        c->backlog = NULL;
+        c->backlog_length = 0;
+    }
+    if (c->frame_block != NULL) {
+        block_free(c->frame_block);
+        c->frame_block = NULL;
+    }
+}
+
+/* Ends a connection that the host does not know any more. */
+static void drop(struct connection *c)
+{
+    struct connection **at = chain_of(c->ports);
+
+    while (*at != c) {
+        at = &(*at)->next;
+    }
+    *at = c->next;
+    release_blocks(c);
+    c->ports = ~0ul;
+    c->state = STATE_FREE;
+    switch (c->kind) {
+    case KIND_COMMAND:
+        exec_abandon(c);
+        break;
+    case KIND_CONTROL:
+        agent_control_lost();
+        break;
+    case KIND_CLIENT:
+        service_client_closed(c);
+        break;
+    default:
+        break;
+    }
+    c->next = free_list;
+    free_list = c;
+}
+
+static void connection_reset(struct connection *c)
+{
+    send_bare(c->ports, OP_RESET, 0, c->fwd_cnt);
+    drop(c);
+}
+
+static struct connection *connection_dial(u32 port, enum connection_kind kind)
+{
+    struct connection *c;
+    u64 ports;
+
+    do {
+        ports = port | (u64)next_local_port << 32;
+        if (++next_local_port == ~0u) {
+            next_local_port = FIRST_LOCAL_PORT;
+        }
+    } while (lookup(ports) != NULL);
+    c = allocate(ports, kind, STATE_CONNECTING);
+    if (c != NULL) {
+        send_control(c, OP_REQUEST, 0);
+    }
+    return c;
+}
+
+static void connection_close(struct connection *c)
+{
+    if (c->backlog_length != 0) {
+        c->close_when_sent = true;
+    } else if (c->state == STATE_OPEN) {
+        c->state = STATE_CLOSING;
+        send_control(c, OP_SHUTDOWN, SHUTDOWN_RECEIVE | SHUTDOWN_SEND);
+    }
+}
+
+INLINE u32 credit(const struct connection *c)
+{
+    u32 in_flight = c->sent - c->peer_fwd_cnt;
+
+    return in_flight < c->peer_buf_alloc ? c->peer_buf_alloc - in_flight : 0;
+}
+
+INLINE void transmit(struct connection *c, u32 slot, u32 length)
+{
+    c->sent += length;
+    c->advertised = c->fwd_cnt;
+    vsock_send(slot, c->ports >> 32 | c->ports << 32, OP_DATA, 0, length, BUF_ALLOC, c->fwd_cnt);
+}
+
+/* Keeps data until there is credit; false when there is no room. */
+static bool keep(struct connection *c, const u8 *data, u32 length)
+{
+    if (c->backlog == NULL) {
+        c->backlog = block_allocate();
+        c->backlog_start = 0;
+        if (c->backlog == NULL) {
+            return false;
+        }
+        send_control(c, OP_CREDIT_REQUEST, 0);
+    }
+    if (length > BLOCK_SIZE - c->backlog_length) {
+        return false;
+    }
+    if (length > BLOCK_SIZE - c->backlog_length - c->backlog_start) {
+        copy(c->backlog, c->backlog + c->backlog_start, c->backlog_length);
+        c->backlog_start = 0;
+    }
+    copy(c->backlog + c->backlog_start + c->backlog_length, data, length);
+    c->backlog_length += length;
+    return true;
+}
+
+/* Sends what waits, as far as the credit goes. */
+static NOINLINE void flush(struct connection *c)
+{
+    while (c->backlog_length != 0) {
+        u32 length = credit(c);
+        u32 slot;
+        if (length == 0) {
+            return;
+        }
+        if (length > SLOT_PAYLOAD) {
+            length = SLOT_PAYLOAD;
+        }
+        if (length > c->backlog_length) {
+            length = c->backlog_length;
+        }
+        slot = vsock_slot();
+        copy(vsock_slot_data(slot), c->backlog + c->backlog_start, length);
+        c->backlog_start += length;
+        c->backlog_length -= length;
+        if (c->kind == KIND_ECHO) {
+            c->fwd_cnt += length;
+        }
+        transmit(c, slot, length);
+    }
+    block_free(c->backlog);
+    c->backlog = NULL;
+    if (c->close_when_sent) {
+        c->close_when_sent = false;
+        connection_close(c);
+    } else if (c->exec == EXEC_PRODUCE) {
+        exec_pump(c);
+    }
+}
+
+static void connection_send(struct connection *c, u32 slot, u32 length)
+{
+    if (unlikely(c->kind == KIND_CONSOLE)) {
+        frames_print(vsock_slot_data(slot), length);
+        vsock_slot_release(slot);
+        return;
+    }
+    if (likely(c->state == STATE_OPEN && c->backlog_length == 0 && length <= credit(c))) {
+        transmit(c, slot, length);
+        return;
+    }
+    bool kept = c->state == STATE_OPEN && keep(c, vsock_slot_data(slot), length);
+    vsock_slot_release(slot);
+    if (kept) {
+        flush(c);
+    } else if (c->state == STATE_OPEN) {
+        /* Neither credit nor memory: a part of a stream must not get lost. */
+        send_bare(c->ports, OP_SHUTDOWN, SHUTDOWN_RECEIVE | SHUTDOWN_SEND, c->fwd_cnt);
+        c->state = STATE_CLOSING;
+        release_blocks(c);
+    }
+}
+
+static void connection_echo(struct connection *c, const u8 *data, u32 length)
+{
+    if (c->backlog_length != 0 || length > credit(c)) {
+        if (!keep(c, data, length)) {
+            connection_reset(c);
+            return;
+        }
+        flush(c);
+        return;
+    }
+    u32 slot = vsock_slot();
+    c->fwd_cnt += length;
+    if (length <= ECHO_COPIED) {
+        copy(vsock_slot_data(slot), data, length);
+        transmit(c, slot, length);
+        return;
+    }
+    c->sent += length;
+    c->advertised = c->fwd_cnt;
+    vsock_send_received(slot, c->ports >> 32 | c->ports << 32, data, length, BUF_ALLOC,
+                        c->fwd_cnt);
+}
+
+/* A packet that belongs to no connection. */
+static COLD void receive_unknown(const struct packet *packet)
+{
+    u32 port = (u32)(packet->ports >> 32);
+    struct connection *c = NULL;
+    struct connection *owner = NULL;
+
+    if (packet->op == OP_RESET) {
+        return;
+    }
+    if (packet->op == OP_REQUEST && packet->type == PACKET_STREAM &&
+        packet->source_cid == HOST_CID &&
+        (port == AGENT_PORT || (owner = service_listener(port)) != NULL)) {
+        c = allocate(packet->ports, owner == NULL ? KIND_COMMAND : KIND_ECHO, STATE_OPEN);
+    }
+    if (c == NULL) {
+        send_bare(packet->ports, OP_RESET, 0, 0);
+        return;
+    }
+    c->partner = owner;
+    c->peer_buf_alloc = packet->buf_alloc;
+    c->peer_fwd_cnt = packet->fwd_cnt;
+    send_control(c, OP_RESPONSE, 0);
+}
+
+/* The host will send no more, or take no more. */
+static void receive_shutdown(struct connection *c, u32 flags)
+{
+    c->peer_shutdown |= (u8)flags;
+    if ((c->peer_shutdown & SHUTDOWN_RECEIVE) != 0) {
+        connection_reset(c);
+        return;
+    }
+    if ((c->peer_shutdown & SHUTDOWN_SEND) == 0 || c->state != STATE_OPEN) {
+        return;
+    }
+    switch (c->kind) {
+    case KIND_COMMAND:
+        if (c->exec == EXEC_NONE) {
+            connection_close(c);
+        }
+        break;
+    case KIND_CLIENT:
+        service_client_end(c);
+        break;
+    default:
+        connection_close(c);
+        break;
+    }
+}
+
+static COLD void receive_control(struct connection *c, const struct packet *packet)
+{
+    if (c->state == STATE_FREE) {
+        return;
+    }
+    switch (packet->op) {
+    case OP_RESPONSE:
+        if (c->state != STATE_CONNECTING) {
+            connection_reset(c);
+            break;
+        }
+        c->state = STATE_OPEN;
+        if (c->kind == KIND_CONTROL) {
+            agent_control_open(c);
+        } else {
+            service_client_open(c);
+        }
+        break;
+    case OP_RESET:
+        drop(c);
+        break;
+    case OP_SHUTDOWN:
+        receive_shutdown(c, packet->flags);
+        break;
+    case OP_CREDIT_UPDATE:
+        break;
+    case OP_CREDIT_REQUEST:
+        send_control(c, OP_CREDIT_UPDATE, 0);
+        break;
+    default: /* among them OP_REQUEST for ports that are in use */
+        connection_reset(c);
+        break;
+    }
+}
+
+static void connections_receive(const struct packet *packet)
+{
+    struct connection *c = recent;
+    u32 length = packet->length;
+
+    if (unlikely(c->ports != packet->ports)) {
+        c = lookup(packet->ports);
+        if (c == NULL) {
+            receive_unknown(packet);
+            return;
+        }
+        recent = c;
+    }
+    c->peer_buf_alloc = packet->buf_alloc;
+    c->peer_fwd_cnt = packet->fwd_cnt;
+    if (unlikely(packet->op != OP_DATA)) {
+        receive_control(c, packet);
+    } else if (unlikely(c->kind == KIND_ECHO)) {
+        if (c->state == STATE_OPEN) {
+            connection_echo(c, packet->data, length);
+        }
+    } else {
+        c->fwd_cnt += length;
+        if (unlikely(c->state != STATE_OPEN)) {
+            return;
+        }
+        if (unlikely(c->kind == KIND_CLIENT)) {
+            service_client_data(c, packet->data, length);
+        } else {
+            frame_bytes(c, packet->data, length);
+        }
+    }
+    if (unlikely(c->backlog_length != 0) && c->state == STATE_OPEN) {
+        flush(c);
+    }
+    if (unlikely(c->fwd_cnt - c->advertised >= BUF_ALLOC / 2) && c->state == STATE_OPEN) {
+        send_control(c, OP_CREDIT_UPDATE, 0);
+    }
+}
+
+static void connections_each(void (*visit)(struct connection *c, void *context), void *context)
+{
+    for (u32 i = 1; i < table_used; i++) {
+        if (table[i].state != STATE_FREE) {
+            visit(&table[i], context);
+        }
+    }
+}
+
+static void drop_one(struct connection *c, void *context)
+{
+    (void)context;
+    drop(c);
+}
+
+static void connections_transport_reset(void) { connections_each(drop_one, NULL); }

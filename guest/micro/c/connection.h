@@ -1,0 +1,100 @@
+/* vsock connections: the table, their states, credit both ways, and what waits for credit. */
+#pragma once
+#include "timers.h"
+#include "types.h"
+#include "vsock.h"
+
+#define AGENT_PORT 1024
+/* More than this many connections at once are refused. */
+#define CONNECTIONS 1024
+/* What the host may send before the guest has taken it; a block holds it. */
+#define BUF_ALLOC ((u32)KIB(128))
+
+enum connection_state {
+    STATE_FREE,
+    STATE_CONNECTING, /* OP_REQUEST is sent */
+    STATE_OPEN,
+    STATE_CLOSING, /* OP_SHUTDOWN is sent; the host answers with a reset */
+};
+
+enum connection_kind {
+    KIND_CONTROL, /* to the host's agent port: announces and asks */
+    KIND_COMMAND, /* to the guest's agent port: runs commands */
+    KIND_ECHO,    /* to a port of `echo-server` */
+    KIND_CLIENT,  /* of `connect` */
+    KIND_CONSOLE, /* no connection: a command from the command line */
+};
+
+/* What a command connection is busy with. */
+enum exec_state {
+    EXEC_NONE,
+    EXEC_SLEEP,
+    EXEC_SERVE,   /* echo-server */
+    EXEC_CLIENT,  /* connect */
+    EXEC_PRODUCE, /* has more output than may be sent at once */
+    EXEC_BLOCK,   /* waits for the disk */
+    EXEC_ENTROPY, /* waits for the first entropy */
+};
+
+struct connection {
+    /* As in a packet from the host: the host's port low, the guest's port high. */
+    u64 ports;
+    u8 state;
+    u8 kind;
+    u8 exec;
+    u8 peer_shutdown; /* SHUTDOWN_ flags */
+    bool close_when_sent;
+
+    u32 peer_buf_alloc;
+    u32 peer_fwd_cnt;
+    u32 sent;       /* bytes, modulo 2^32, as all counters of vsock */
+    u32 fwd_cnt;    /* bytes that the guest has taken */
+    u32 advertised; /* fwd_cnt as last told */
+
+    /* Data that waits for credit, in a block. */
+    u32 backlog_start;
+    u32 backlog_length;
+    u8 *backlog;
+
+    /* A frame that arrived in part (frame.c). */
+    u32 frame_have;
+    u32 frame_need;
+    u32 frame_skip;
+    u8 *frame_block; /* when it does not fit inline_frame */
+
+    /* The command that runs (exec.c). */
+    u64 exec_id;
+    u64 exec_start; /* time stamp */
+    struct timer wake;
+    struct timer timeout;
+    u64 argument[3];
+    u8 *exec_block;
+    bool (*produce)(struct connection *c);
+    /* The command's connection for KIND_ECHO and KIND_CLIENT; the client's for EXEC_CLIENT. */
+    struct connection *partner;
+
+    struct connection *next; /* in its hash chain, or among the free */
+    u8 inline_frame[248];
+};
+
+_Static_assert(sizeof(struct connection) <= 512, "eight to a page");
+
+/* From vsock.c. */
+static void connections_receive(const struct packet *packet);
+static void connections_transport_reset(void);
+
+/* A connection outside the table, for KIND_CONSOLE. */
+static struct connection *connection_console(void);
+/* Dials a port of the host; NULL when there are too many connections. */
+static struct connection *connection_dial(u32 port, enum connection_kind kind);
+/* Sends the `length` bytes of payload in a slot, or keeps them until there is credit. */
+static void connection_send(struct connection *c, u32 slot, u32 length);
+/* Closes once everything is sent. */
+static void connection_close(struct connection *c);
+/* Closes at once, with a reset. */
+static void connection_reset(struct connection *c);
+/* Calls `visit` for every connection in the table that is not free. */
+static void connections_each(void (*visit)(struct connection *c, void *context), void *context);
+
+/* Echoes data; for service.c. */
+static void connection_echo(struct connection *c, const u8 *data, u32 length);

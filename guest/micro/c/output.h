@@ -1,0 +1,25 @@
+/* What a command prints: frames, built in place in a packet's slot. A packet that is full is sent
+ * and the next begun; one command prints at a time. */
+#pragma once
+#include "connection.h"
+#include "types.h"
+
+/* Begins a packet for a connection; the frames bear `id`. */
+static void output_open(struct connection *c, u64 id);
+/* Sends what was begun, or gives the slot back when nothing was. */
+static void output_send(void);
+/* What follows goes to standard error (or another kind of frame). */
+static void output_kind(u32 kind);
+static void output_bytes(const void *bytes, u64 length);
+static void output_text(const char *text);
+static void output_decimal(u64 value);
+static void output_hex(u64 value);
+/* Adds the frame that ends a command. */
+static void output_exit(u32 code, u32 signal, u64 nanoseconds);
+/* Adds a whole frame; its payload is short. */
+static void output_frame(u32 kind, const void *payload, u32 length);
+/* Room for at least so many bytes (at most OUTPUT_PIECE), where they may be written directly; then
+ * tell how many were. */
+#define OUTPUT_PIECE 3968
+static u8 *output_reserve(u32 length);
+static void output_written(u32 length);
