@@ -6,7 +6,7 @@ use linux_loader::loader::bootparam::setup_header;
 use vm_memory::ByteValued;
 use vmoon_core::{Error, Result};
 
-use super::bytes::{array, slice};
+use super::bytes::array;
 use super::recognise::file_error;
 
 /// Where the setup header begins in the file and in the zero page.
@@ -27,8 +27,6 @@ pub(super) struct BzImage<'a> {
     pub header: setup_header,
     /// The protected-mode code: what is loaded.
     pub code: &'a [u8],
-    /// The compressed kernel within the code, where the header names it.
-    pub payload: Option<&'a [u8]>,
 }
 
 impl<'a> BzImage<'a> {
@@ -61,9 +59,7 @@ impl<'a> BzImage<'a> {
         let start = usize::try_from(setup).unwrap_or(usize::MAX);
         let end = usize::try_from(expected).unwrap_or(usize::MAX).min(bytes.len());
         let code = bytes.get(start..end).unwrap_or_default();
-        let payload = slice(code, header.payload_offset.into(), header.payload_length.into())
-            .filter(|payload| !payload.is_empty());
-        Ok(Self { header, code, payload })
+        Ok(Self { header, code })
     }
 
     /// Where the code is loaded: the address that the kernel prefers.

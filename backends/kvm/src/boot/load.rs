@@ -11,7 +11,7 @@ use super::elf::{Elf, Segment};
 use super::initrd::check_initrd;
 use super::recognise::{KernelFormat, file_error, recognise_kernel};
 use super::registers::Entry;
-use super::{extract, layout, pvh, tables, zero_page};
+use super::{layout, pvh, tables, zero_page};
 
 /// The highest address of an initramfs for kernels that do not name one (`initrd_addr_max`).
 const INITRD_MAX: u64 = 0x7fff_ffff;
@@ -39,8 +39,6 @@ pub(crate) struct LoadOptions<'a> {
     pub ram_size: u64,
     /// Where the ACPI tables begin, if there are any.
     pub rsdp: Option<GuestAddress>,
-    /// Whether to unpack a bzImage on the host where vmoon can.
-    pub unpack: bool,
 }
 
 /// Where things ended up; what the kernel is told.
@@ -71,23 +69,9 @@ pub(crate) fn load<M: GuestMemory>(
 ) -> Result<Entry> {
     let path = source.kernel.origin();
     let bytes = source.kernel.bytes();
-    let unpacked;
     let plan = match recognise_kernel(path, bytes)? {
-        KernelFormat::Elf => plan_elf(source, bytes, None, options.protocol)?,
-        KernelFormat::BzImage => {
-            let image = BzImage::parse(path, bytes)?;
-            match unpack(source, &image, options) {
-                Some(elf) => {
-                    unpacked = elf;
-                    let protocol = match options.protocol {
-                        EntryProtocol::Pvh => EntryProtocol::Pvh,
-                        EntryProtocol::Auto | EntryProtocol::Linux64 => EntryProtocol::Linux64,
-                    };
-                    plan_elf(source, &unpacked, Some(image.header), protocol)?
-                }
-                None => plan_bzimage(source, &image, options.protocol)?,
-            }
-        }
+        KernelFormat::Elf => plan_elf(source, options.protocol)?,
+        KernelFormat::BzImage => plan_bzimage(source, options.protocol)?,
     };
     check_kernel_fits(source, &plan, options)?;
     let initrd = place_initrd(source, &plan, options)?;
@@ -101,31 +85,9 @@ pub(crate) fn load<M: GuestMemory>(
     Ok(plan.entry)
 }
 
-/// Unpacks a bzImage when that is wanted and possible.
-fn unpack(source: &BootSource, image: &BzImage<'_>, options: &LoadOptions<'_>) -> Option<Vec<u8>> {
-    if !options.unpack && options.protocol != EntryProtocol::Pvh {
-        return None;
-    }
-    let path = source.kernel.origin().display();
-    let unpacked = image
-        .payload
-        .ok_or_else(|| "its header names no payload".to_owned())
-        .and_then(extract::unpack)
-        .and_then(|elf| match Elf::parse(source.kernel.origin(), &elf) {
-            Ok(_) => Ok(elf),
-            Err(error) => Err(error.message().to_owned()),
-        });
-    unpacked
-        .inspect_err(|reason| tracing::debug!(%path, reason, "the kernel must unpack itself"))
-        .ok()
-}
-
-fn plan_bzimage<'a>(
-    source: &BootSource,
-    image: &BzImage<'a>,
-    protocol: EntryProtocol,
-) -> Result<Plan<'a>> {
+fn plan_bzimage(source: &BootSource, protocol: EntryProtocol) -> Result<Plan<'_>> {
     let path = source.kernel.origin();
+    let image = BzImage::parse(path, source.kernel.bytes())?;
     if protocol == EntryProtocol::Pvh {
         return Err(no_entry(source, "PVH"));
     }
@@ -142,13 +104,8 @@ fn plan_bzimage<'a>(
     })
 }
 
-fn plan_elf<'a>(
-    source: &BootSource,
-    bytes: &'a [u8],
-    header: Option<setup_header>,
-    protocol: EntryProtocol,
-) -> Result<Plan<'a>> {
-    let elf = Elf::parse(source.kernel.origin(), bytes)?;
+fn plan_elf(source: &BootSource, protocol: EntryProtocol) -> Result<Plan<'_>> {
+    let elf = Elf::parse(source.kernel.origin(), source.kernel.bytes())?;
     let linux = elf.linux_entry().map(|address| Entry::Linux64 { address });
     let pvh = elf.pvh_entry.map(|address| Entry::Pvh { address });
     let entry = match protocol {
@@ -156,7 +113,7 @@ fn plan_elf<'a>(
         EntryProtocol::Linux64 => linux.ok_or_else(|| no_entry(source, "64-bit"))?,
         EntryProtocol::Pvh => pvh.ok_or_else(|| no_entry(source, "PVH"))?,
     };
-    Ok(Plan { end: elf.end(), segments: elf.segments, entry, header })
+    Ok(Plan { end: elf.end(), segments: elf.segments, entry, header: None })
 }
 
 fn no_entry(source: &BootSource, what: &str) -> Error {

@@ -29,19 +29,19 @@ fn source(kernel: &[u8], initrd: Option<&[u8]>) -> BootSource {
     }
 }
 
-fn options(size: u64, protocol: EntryProtocol, unpack: bool) -> LoadOptions<'static> {
+fn options(size: u64, protocol: EntryProtocol) -> LoadOptions<'static> {
     let rsdp = Some(layout::ACPI_TABLES);
-    LoadOptions { protocol, cmdline: "console=ttyS0", ram_size: size, rsdp, unpack }
+    LoadOptions { protocol, cmdline: "console=ttyS0", ram_size: size, rsdp }
 }
 
 fn try_load(kernel: &[u8], initrd: Option<&[u8]>, size: u64) -> Result<(Entry, Memory), Error> {
     let memory = memory(size);
-    let entry = load(&memory, &source(kernel, initrd), &options(size, EntryProtocol::Auto, false))?;
+    let entry = load(&memory, &source(kernel, initrd), &options(size, EntryProtocol::Auto))?;
     Ok((entry, memory))
 }
 
-/// A bzImage whose code is one page and whose payload is `payload`.
-fn bzimage(payload: &[u8]) -> Vec<u8> {
+/// A bzImage whose code is one page.
+fn bzimage() -> Vec<u8> {
     let mut file = vec![0; 1024 + 4096];
     file[0x1f1] = 1;
     file[0x1f4..0x1f8].copy_from_slice(&(4096u32 / 16).to_le_bytes());
@@ -53,18 +53,9 @@ fn bzimage(payload: &[u8]) -> Vec<u8> {
     file[0x22c..0x230].copy_from_slice(&0x7fff_ffffu32.to_le_bytes());
     file[0x236] = 1;
     file[0x238..0x23c].copy_from_slice(&2047u32.to_le_bytes());
-    file[0x248..0x24c].copy_from_slice(&0x300u32.to_le_bytes());
-    file[0x24c..0x250].copy_from_slice(&u32::try_from(payload.len()).unwrap().to_le_bytes());
     file[0x258..0x260].copy_from_slice(&0x100_0000u64.to_le_bytes());
     file[0x260..0x264].copy_from_slice(&0x10_0000u32.to_le_bytes());
-    file[1024 + 0x300..1024 + 0x300 + payload.len()].copy_from_slice(payload);
     file
-}
-
-fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    std::io::Write::write_all(&mut encoder, bytes).unwrap();
-    encoder.finish().unwrap()
 }
 
 /// An initramfs of about `size` bytes with one file.
@@ -91,9 +82,8 @@ fn initramfs(size: usize) -> Vec<u8> {
 fn an_elf_kernel_is_entered_as_asked() {
     let kernel = elf::tests::sample(true);
     let memory = memory(16 << 20);
-    let enter = |protocol| {
-        load(&memory, &source(&kernel, None), &options(16 << 20, protocol, false)).unwrap()
-    };
+    let enter =
+        |protocol| load(&memory, &source(&kernel, None), &options(16 << 20, protocol)).unwrap();
     // What a second start finds there must not matter.
     memory.write_slice(&[0xff; 32], GuestAddress(0x10_0000)).unwrap();
     assert_eq!(enter(EntryProtocol::Auto), Entry::Pvh { address: 0x10_0008 });
@@ -108,14 +98,14 @@ fn an_elf_kernel_is_entered_as_asked() {
     assert_eq!(&cmdline, b"console=ttyS0\0");
 
     let without = elf::tests::sample(false);
-    let pvh = options(16 << 20, EntryProtocol::Pvh, false);
+    let pvh = options(16 << 20, EntryProtocol::Pvh);
     let error = load(&memory, &source(&without, None), &pvh).unwrap_err();
     assert!(error.message().contains("no PVH entry"));
 }
 
 #[test]
-fn a_bzimage_is_loaded_whole_or_unpacked() {
-    let kernel = bzimage(&gzip(&elf::tests::sample(true)));
+fn a_bzimage_is_loaded_with_its_initramfs() {
+    let kernel = bzimage();
     let (entry, memory) = try_load(&kernel, Some(&initramfs(5000)), 64 << 20).unwrap();
     assert_eq!(entry, Entry::Linux64 { address: 0x100_0200 });
     let zero_page = |offset: u64| -> u32 {
@@ -130,17 +120,14 @@ fn a_bzimage_is_loaded_whole_or_unpacked() {
     let entries: u8 = memory.read_obj(GuestAddress(layout::ZERO_PAGE.0 + 0x1e8)).unwrap();
     assert_eq!(entries, 3);
 
-    let unpack = options(64 << 20, EntryProtocol::Auto, true);
-    let entry = load(&memory, &source(&kernel, None), &unpack).unwrap();
-    assert_eq!(entry, Entry::Linux64 { address: 0x10_0000 });
-    // Unknown compression: the kernel unpacks itself.
-    let entry = load(&memory, &source(&bzimage(b"unknown\0\0\0\0"), None), &unpack).unwrap();
-    assert_eq!(entry, Entry::Linux64 { address: 0x100_0200 });
+    let pvh = options(64 << 20, EntryProtocol::Pvh);
+    let error = load(&memory, &source(&kernel, None), &pvh).unwrap_err();
+    assert!(error.message().contains("no PVH entry"));
 }
 
 #[test]
 fn what_does_not_fit_says_how_much_is_needed() {
-    let kernel = bzimage(b"");
+    let kernel = bzimage();
     let error = try_load(&kernel, None, 8 << 20).unwrap_err();
     assert_eq!(error.code(), Code::VmSpec);
     assert!(error.message().contains("needs at least 17 MiB"), "{error}");
@@ -148,14 +135,14 @@ fn what_does_not_fit_says_how_much_is_needed() {
     assert!(error.message().contains("does not fit into 64 MiB"), "{error}");
     assert!(error.message().starts_with("initrd of 81 MiB"), "{error}");
     let long = "x".repeat(2048);
-    let options = LoadOptions { cmdline: &long, ..options(64 << 20, EntryProtocol::Auto, false) };
+    let options = LoadOptions { cmdline: &long, ..options(64 << 20, EntryProtocol::Auto) };
     let error = load(&memory(64 << 20), &source(&kernel, None), &options).unwrap_err();
     assert!(error.message().contains("2048 bytes; the kernel takes 2047"), "{error}");
 }
 
 #[test]
 fn a_truncated_bzimage_says_how_long_it_should_be() {
-    let kernel = bzimage(b"");
+    let kernel = bzimage();
     let error = try_load(&kernel[..3000], None, 64 << 20).unwrap_err();
     assert!(error.message().contains("3000 bytes where its header says 5120"), "{error}");
     assert_eq!(error.details()["expected_bytes"], 5120);
@@ -184,14 +171,10 @@ fn debian_kernel() -> Option<&'static [u8]> {
 }
 
 #[test]
-fn a_distributions_kernel_is_accepted_whole_and_unpacked() {
+fn a_distributions_kernel_is_accepted() {
     let Some(kernel) = debian_kernel() else { return };
-    let memory = memory(256 << 20);
-    for unpack in [false, true] {
-        let options = options(256 << 20, EntryProtocol::Auto, unpack);
-        let entry = load(&memory, &source(kernel, None), &options).unwrap();
-        assert!(matches!(entry, Entry::Linux64 { .. }), "{entry:?}");
-    }
+    let (entry, _) = try_load(kernel, None, 256 << 20).unwrap();
+    assert!(matches!(entry, Entry::Linux64 { .. }), "{entry:?}");
 }
 
 proptest! {
@@ -215,7 +198,6 @@ proptest! {
         }
         let _ = try_load(&bytes, None, 32 << 20);
         let _ = check_initrd(Path::new("i"), &bytes);
-        let _ = extract::unpack(&bytes);
     }
 
     #[test]
@@ -223,10 +205,8 @@ proptest! {
         flips in prop::collection::vec((0usize..0x400, any::<u8>()), 1..8),
         cut in 0usize..5120,
         elf in any::<bool>(),
-        unpack in any::<bool>(),
     ) {
-        let mut kernel =
-            if elf { elf::tests::sample(true) } else { bzimage(&gzip(&elf::tests::sample(true))) };
+        let mut kernel = if elf { elf::tests::sample(true) } else { bzimage() };
         for (offset, value) in flips {
             if let Some(byte) = kernel.get_mut(offset) {
                 *byte = value;
@@ -234,7 +214,7 @@ proptest! {
         }
         kernel.truncate(cut.max(16));
         let memory = memory(32 << 20);
-        let options = options(32 << 20, EntryProtocol::Auto, unpack);
+        let options = options(32 << 20, EntryProtocol::Auto);
         let _ = load(&memory, &source(&kernel, None), &options);
     }
 

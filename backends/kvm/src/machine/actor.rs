@@ -42,8 +42,14 @@ pub(crate) struct Actor {
 }
 
 impl Actor {
-    /// Serves until the machine is closed or every handle is gone.
-    pub(crate) fn live(mut self, inbox: &mpsc::Receiver<Command>, mut wakeups: Wakeups) {
+    /// Serves until the machine is closed or every handle is gone; then frees it. `closed` hears
+    /// when all that others could notice is gone.
+    pub(crate) fn live(
+        mut self,
+        inbox: &mpsc::Receiver<Command>,
+        mut wakeups: Wakeups,
+        closed: &mpsc::SyncSender<()>,
+    ) {
         loop {
             let mut flow = ControlFlow::Continue(());
             let waited = wakeups.wait(|wakeup| {
@@ -65,6 +71,13 @@ impl Actor {
         if !matches!(self.state(), State::Crashed | State::Created) {
             self.set_state(State::Stopped, Some("closed".to_owned()));
         }
+        self.snapshots.clear();
+        self.image = None;
+        let remains = self.shell.dismantle();
+        // Nobody may be waiting.
+        let _ = closed.send(());
+        // The kernel takes several grace periods to forget a machine with irqfds.
+        drop(remains);
     }
 
     fn serve(&mut self, wakeup: Wakeup, inbox: &mpsc::Receiver<Command>) -> ControlFlow<()> {

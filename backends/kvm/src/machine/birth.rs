@@ -64,9 +64,10 @@ pub(crate) async fn bear(
         status,
         console: console.clone(),
     };
-    let thread = std::thread::Builder::new()
+    let (closed, closing) = mpsc::sync_channel(1);
+    std::thread::Builder::new()
         .name(format!("vm-{}", identity.name))
-        .spawn(move || cradle.rock(&inbox, &wake, born))
+        .spawn(move || cradle.rock(&inbox, &wake, born, &closed))
         .map_err(|error| cannot("start the machine's thread", error))?;
     let Ok(told) = told.await else {
         return Err(cannot("start the machine", std::io::ErrorKind::Other.into()));
@@ -78,7 +79,7 @@ pub(crate) async fn bear(
         console,
         vsock: hosts.vsock,
         balloon: hosts.balloon,
-        thread: Mutex::new(Some(thread)),
+        closing: Mutex::new(Some(closing)),
     };
     Ok((machine, connections))
 }
@@ -100,12 +101,13 @@ impl Cradle {
         inbox: &mpsc::Receiver<Command>,
         wake: &EventFd,
         born: oneshot::Sender<Result<Born>>,
+        closed: &mpsc::SyncSender<()>,
     ) {
         match self.make(wake) {
             Ok((actor, wakeups, told)) => {
                 // When nobody waits for the machine any more, its mailbox is gone too.
                 if born.send(Ok(told)).is_ok() {
-                    actor.live(inbox, wakeups);
+                    actor.live(inbox, wakeups, closed);
                 }
             }
             Err(error) => drop(born.send(Err(error))),
@@ -145,7 +147,7 @@ impl Cradle {
         let boot = match self.origin {
             Origin::Boot(source, guest) => Some((*source, guest)),
             Origin::Snapshot(frozen) => {
-                shell.restore_state(&frozen.state, RestoreMode::Fresh)?;
+                shell.restore_state(&frozen, RestoreMode::Fresh, || Ok(()))?;
                 connections =
                     hosts.vsock.as_ref().map(VsockHost::take_inherited).unwrap_or_default();
                 image = Some(frozen.memory.clone());

@@ -51,7 +51,6 @@ impl Actor {
             cmdline: cmdline.trim(),
             ram_size: self.plan.memory as u64,
             rsdp: Some(rsdp),
-            unpack: true,
         };
         boot::load(memory, source, &options)
     }

@@ -1,7 +1,6 @@
 //! The handle to a machine that others hold.
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 use async_trait::async_trait;
 use tokio::sync::watch;
@@ -25,7 +24,8 @@ pub(crate) struct KvmMachine {
     pub(super) console: Arc<Console>,
     pub(super) vsock: Option<VsockHost>,
     pub(super) balloon: Option<BalloonHost>,
-    pub(super) thread: Mutex<Option<JoinHandle<()>>>,
+    /// Says when the machine's thread has freed it; taken by the first to close it.
+    pub(super) closing: Mutex<Option<mpsc::Receiver<()>>>,
 }
 
 impl KvmMachine {
@@ -76,12 +76,12 @@ impl Machine for KvmMachine {
     }
 
     fn close(&self) {
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread {
-            self.mailbox.send(Command::Close);
-            if thread.join().is_err() {
-                tracing::error!("the machine's thread panicked");
-            }
+        let closing = self.closing.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(closing) = closing
+            && self.mailbox.send(Command::Close)
+            && closing.recv().is_err()
+        {
+            tracing::error!("the machine's thread died");
         }
     }
 

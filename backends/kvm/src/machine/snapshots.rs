@@ -11,9 +11,10 @@ use vmoon_virtio::RestoreMode;
 
 use super::actor::Actor;
 use crate::memory::PAGE_SIZE;
+use crate::memory::dirty::DirtyPages;
 use crate::memory::image::MemoryImage;
 use crate::snapshot::frozen::{Frozen, KvmSnapshot};
-use crate::vm::shell::cannot;
+use crate::vm::shell::{Shell, cannot};
 
 impl Actor {
     /// Freezes the machine and lets it go on.
@@ -32,7 +33,7 @@ impl Actor {
 
     fn freeze(&mut self, id: SnapshotId, paused: bool) -> Result<Frozen> {
         let state = self.shell.save_state()?;
-        self.collect_dirty()?;
+        collect(&mut self.dirty, &self.shell)?;
         let frozen = match &self.image {
             None => self.freeze_base(),
             // SAFETY: the vCPUs are parked, and devices are driven by this thread alone.
@@ -91,21 +92,21 @@ impl Actor {
         Ok(RestoreReport { dirty_pages, downtime })
     }
 
-    fn go_back(&mut self, target: &Frozen) -> Result<u64> {
-        self.collect_dirty()?;
-        if let Some(image) = &self.image {
-            self.dirty.add_differences(image.index(), target.memory.index());
-        }
-        // SAFETY: the vCPUs are parked, and devices are driven by this thread alone.
-        let pages = unsafe { target.memory.put_back(&self.shell.ram, &self.dirty) };
+    fn go_back(&mut self, target: &Arc<Frozen>) -> Result<u64> {
+        let Self { shell, dirty, image, .. } = self;
+        let pages = shell.restore_state(target, RestoreMode::InPlace, || {
+            collect(dirty, shell)?;
+            if let Some(image) = &image {
+                dirty.add_differences(image.index(), target.memory.index());
+            }
+            // SAFETY: the vCPUs are parked, and devices are driven by this thread alone.
+            Ok(unsafe { target.memory.put_back(&shell.ram, dirty) })
+        })?;
         self.image = Some(target.memory.clone());
-        self.shell.restore_state(&target.state, RestoreMode::InPlace)?;
         Ok(pages)
     }
+}
 
-    fn collect_dirty(&mut self) -> Result<()> {
-        self.dirty
-            .collect(&self.shell.vm, &self.shell.ram)
-            .map_err(|error| cannot("read the dirty log", error.into()))
-    }
+fn collect(dirty: &mut DirtyPages, shell: &Shell) -> Result<()> {
+    dirty.collect(&shell.vm, &shell.ram).map_err(|error| cannot("read the dirty log", error.into()))
 }

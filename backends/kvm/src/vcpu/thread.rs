@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use kvm_ioctls::VcpuFd;
 
 use super::exits::{self, Ending, Step};
+use super::job::{Job, Outcome};
 use super::kick::{self, ImmediateExit};
 use crate::bus::Bus;
 
@@ -45,6 +46,10 @@ enum Wanted {
 struct Gate {
     wanted: Wanted,
     parked: bool,
+    /// Taken by the thread once it is parked.
+    job: Option<Job>,
+    /// What came of the last job.
+    outcome: Option<Outcome>,
 }
 
 impl std::fmt::Debug for Shared {
@@ -69,7 +74,7 @@ impl Vcpu {
             immediate_exit,
             fd: Mutex::new(fd),
             thread: OnceLock::new(),
-            gate: Mutex::new(Gate { wanted: Wanted::Park, parked: true }),
+            gate: Mutex::new(Gate { wanted: Wanted::Park, parked: true, job: None, outcome: None }),
             moved: Condvar::new(),
             run: AtomicBool::new(false),
         });
@@ -100,6 +105,26 @@ impl Vcpu {
     /// Asks the vCPU to park; [`Vcpu::wait_parked`] waits for it.
     pub(crate) fn request_park(&self) {
         self.shared.request(Wanted::Park);
+    }
+
+    /// Has the vCPU's thread do `job` as soon as it is parked; [`Vcpu::wait_outcome`] tells what
+    /// came of it.
+    pub(crate) fn assign(&self, job: Job) {
+        let mut gate = self.shared.gate();
+        gate.job = Some(job);
+        gate.outcome = None;
+        self.shared.moved.notify_all();
+    }
+
+    /// Returns once the job that was assigned is done.
+    pub(crate) fn wait_outcome(&self) -> Outcome {
+        let mut gate = self.shared.gate();
+        loop {
+            if let Some(outcome) = gate.outcome.take() {
+                return outcome;
+            }
+            gate = self.shared.moved.wait(gate).unwrap_or_else(PoisonError::into_inner);
+        }
     }
 
     /// Returns once no guest code runs and the last exit is completed.
@@ -184,7 +209,19 @@ impl Shared {
                 Wanted::Park => {
                     gate.parked = true;
                     self.moved.notify_all();
-                    gate = self.moved.wait(gate).unwrap_or_else(PoisonError::into_inner);
+                    gate = match gate.job.take() {
+                        Some(job) => {
+                            drop(gate);
+                            let outcome = {
+                                let fd = self.fd.lock().unwrap_or_else(PoisonError::into_inner);
+                                job.perform(self.index, &fd)
+                            };
+                            let mut gate = self.gate();
+                            gate.outcome = Some(outcome);
+                            gate
+                        }
+                        None => self.moved.wait(gate).unwrap_or_else(PoisonError::into_inner),
+                    };
                 }
             }
         }

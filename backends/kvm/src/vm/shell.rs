@@ -17,7 +17,9 @@ use super::state::{ChipsetState, MachineState};
 use crate::boot::layout;
 use crate::bus::Bus;
 use crate::memory::ram::Ram;
-use crate::vcpu::state::{VcpuState, failed};
+use crate::snapshot::frozen::Frozen;
+use crate::vcpu::job::{Job, Outcome};
+use crate::vcpu::state::failed;
 use crate::vcpu::thread::{OnEnding, Vcpu};
 
 /// A virtual machine in KVM with its memory, vCPUs (parked) and devices. Dropping it ends the
@@ -81,6 +83,14 @@ impl Shell {
         Ok(Self { vcpus, devices, bus, vm, ram, host })
     }
 
+    /// Ends the vCPUs' threads and frees memory, devices and their files. What is left is KVM's
+    /// own bookkeeping, which goes when the result is dropped.
+    pub(crate) fn dismantle(self) -> VmFd {
+        let Self { vcpus, devices, bus, vm, ram, host: _ } = self;
+        drop((vcpus, devices, bus, ram));
+        vm
+    }
+
     /// Stops all vCPUs; returns once no guest code runs.
     pub(crate) fn park(&self) {
         self.vcpus.iter().for_each(Vcpu::request_park);
@@ -92,31 +102,52 @@ impl Shell {
         self.vcpus.iter().for_each(Vcpu::resume);
     }
 
-    /// Reads all state but memory. The vCPUs are parked.
+    /// Reads all state but memory. The vCPUs are parked, and each reads its own.
     pub(crate) fn save_state(&self) -> Result<MachineState> {
-        let vcpus = self
-            .vcpus
-            .iter()
-            .map(|vcpu| VcpuState::save(&vcpu.fd(), self.host.extended_length))
-            .collect::<Result<_>>()?;
-        Ok(MachineState {
-            vcpus,
-            chipset: ChipsetState::save(&self.vm)?,
-            legacy: self.bus.ports.save(),
-            devices: self.devices.save(),
-        })
-    }
-}
-
-impl Shell {
-    /// Puts all state but memory back, which has been put back before. The vCPUs are parked.
-    pub(crate) fn restore_state(&self, state: &MachineState, mode: RestoreMode) -> Result<()> {
-        for (vcpu, state) in self.vcpus.iter().zip(&state.vcpus) {
-            state.restore(&vcpu.fd())?;
+        for vcpu in &self.vcpus {
+            vcpu.assign(Job::Save(self.host.extended_length));
         }
-        state.chipset.restore(&self.vm)?;
-        self.bus.ports.restore(&state.legacy);
-        self.devices.restore(&state.devices, mode)
+        let chipset = ChipsetState::save(&self.vm);
+        let (legacy, devices) = (self.bus.ports.save(), self.devices.save());
+        // Every outcome is waited for, also after a failure.
+        let saved: Vec<_> = self.vcpus.iter().map(Vcpu::wait_outcome).collect();
+        let vcpus = saved
+            .into_iter()
+            .map(|outcome| match outcome {
+                Outcome::Saved(state) => state.map(|state| *state),
+                Outcome::Restored(_) => unreachable!("the job was to save"),
+            })
+            .collect::<Result<_>>()?;
+        Ok(MachineState { vcpus, chipset: chipset?, legacy, devices })
+    }
+
+    /// Puts all state back: vCPUs on their threads, memory (by `put_back`), interrupt controllers
+    /// and devices on this one. The vCPUs are parked.
+    pub(crate) fn restore_state<T>(
+        &self,
+        frozen: &Arc<Frozen>,
+        mode: RestoreMode,
+        put_back: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
+        for vcpu in &self.vcpus {
+            vcpu.assign(Job::Restore(frozen.clone()));
+        }
+        let put_back = put_back();
+        // Every outcome is waited for, also after a failure.
+        let outcomes: Vec<_> = self.vcpus.iter().map(Vcpu::wait_outcome).collect();
+        for outcome in outcomes {
+            match outcome {
+                Outcome::Restored(result) => result?,
+                Outcome::Saved(_) => unreachable!("the job was to restore"),
+            }
+        }
+        let put_back = put_back?;
+        // After the vCPUs: the controllers send at once what is pending for a local APIC, and an
+        // interrupt that a device raises again must find all of them ready.
+        frozen.state.chipset.restore(&self.vm)?;
+        self.bus.ports.restore(&frozen.state.legacy);
+        self.devices.restore(&frozen.state.devices, mode)?;
+        Ok(put_back)
     }
 }
 
