@@ -1,7 +1,13 @@
 //! The memory balloon (virtio 1.3 section 5.5).
 
+mod device;
+mod host;
+mod pages;
 mod reclaim;
 mod state;
+mod statistics;
 
+pub use device::Balloon;
+pub use host::BalloonHost;
 pub use reclaim::ReclaimMemory;
 pub use state::BalloonState;

@@ -15,4 +15,6 @@ pub struct BalloonState {
     pub actual_pages: u32,
     /// The chain in the statistics queue that the guest waits to get back.
     pub held_statistics: Option<u16>,
+    /// The features that the driver accepted.
+    pub features: u64,
 }

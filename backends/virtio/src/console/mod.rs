@@ -1,5 +1,9 @@
 //! The console (virtio 1.3 section 5.3), with one port.
 
+mod device;
+mod host;
 mod state;
 
+pub use device::{ConsoleDevice, ConsoleSink};
+pub use host::ConsoleHost;
 pub use state::ConsoleState;

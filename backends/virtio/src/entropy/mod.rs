@@ -1,5 +1,7 @@
 //! The entropy device (virtio 1.3 section 5.4).
 
+mod device;
 mod state;
 
+pub use device::Entropy;
 pub use state::{EntropySource, EntropyState};
