@@ -51,13 +51,7 @@ fn main() {
 fn build(sources: &Path, out: &Path) {
     let compiler = cc::Build::new().no_default_flags(true).cargo_metadata(false).get_compiler();
     let mut command = Command::new(compiler.path());
-    command
-        .current_dir(sources)
-        .args(FLAGS)
-        .arg("-Wl,-T,link.ld")
-        .args(SOURCES)
-        .arg("-o")
-        .arg(out);
+    command.current_dir(sources).args(FLAGS).arg("-Wl,-T,link.ld").args(SOURCES).arg("-o").arg(out);
     match command.status() {
         Ok(status) if status.success() => {}
         Ok(status) => panic!("the C compiler failed on the micro guest: {status}: {command:?}"),

@@ -87,6 +87,7 @@ static void release_blocks(struct connection *c)
 static void drop(struct connection *c)
 {
     struct connection **at = chain_of(c->ports);
+    bool refused = c->state == STATE_CONNECTING;
 
     while (*at != c) {
         at = &(*at)->next;
@@ -103,7 +104,7 @@ static void drop(struct connection *c)
         agent_control_lost();
         break;
     case KIND_CLIENT:
-        service_client_closed(c);
+        service_client_closed(c, refused);
         break;
     default:
         break;

@@ -172,14 +172,14 @@ static void service_client_end(struct connection *client)
     }
 }
 
-static void service_client_closed(struct connection *client)
+static void service_client_closed(struct connection *client, bool refused)
 {
     struct connection *command = part(client);
 
     if (command == NULL) {
         return;
     }
-    client_fail(command, client->peer_buf_alloc == 0 ? "connect: refused\n" : "connect: reset\n");
+    client_fail(command, refused ? "connect: refused\n" : "connect: reset\n");
 }
 
 static void service_client_abandon(struct connection *command)

@@ -17,7 +17,7 @@ static void service_client_open(struct connection *client);
 static void service_client_data(struct connection *client, const u8 *data, u32 length);
 /* The host sends no more. */
 static void service_client_end(struct connection *client);
-/* The connection is gone. */
-static void service_client_closed(struct connection *client);
+/* The connection is gone, or never came to be. */
+static void service_client_closed(struct connection *client, bool refused);
 /* The command is gone. */
 static void service_client_abandon(struct connection *command);

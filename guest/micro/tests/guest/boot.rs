@@ -1,0 +1,101 @@
+//! From the first instruction to `Ready`, and to the end.
+
+use vmoon_protocol::message::Life;
+use vmoon_protocol::{AGENT_PORT, Kind};
+
+use crate::host::{BUF_ALLOC, Host, bytes_of};
+use crate::machine::{End, wait};
+use crate::vsock::{Packet, REQUEST, RST, RW, Vsock};
+
+#[test]
+fn boots_and_announces_itself() {
+    for event_idx in [true, false] {
+        let Some(host) = Host::boot_with(event_idx, "") else { return };
+        wait("the console", || host.machine().console().contains("ready\n").then_some(()));
+        assert_eq!(host.machine().console(), "vmoon micro: ready\n");
+    }
+}
+
+#[test]
+fn dials_again_while_nobody_listens() {
+    let Some(mut vsock) = Vsock::boot(true, "") else { return };
+    let mut ports = Vec::new();
+    for _ in 0..3 {
+        let request = vsock.receive();
+        assert_eq!((request.op, request.host_port), (REQUEST, AGENT_PORT));
+        ports.push(request.guest_port);
+        vsock.send(&Packet { op: RST, ..request });
+    }
+    ports.dedup();
+    assert_eq!(ports.len(), 3, "each attempt has a port of its own");
+}
+
+#[test]
+fn announces_itself_again_after_a_transport_reset() {
+    let Some(mut host) = Host::boot() else { return };
+    let mut stream = host.command();
+    host.succeed(&mut stream, "put k v");
+    let before = host.control;
+    host.vsock.transport_reset();
+    host.accept_control();
+    assert_ne!(host.control, before);
+    host.send(&stream, vec![0; 16]);
+    assert_eq!(host.packet_for(&stream).op, RST, "the old connection is gone");
+    let mut stream = host.command();
+    assert_eq!(host.succeed(&mut stream, "get k"), "v\n");
+}
+
+fn control(host: &Host, data: Vec<u8>) -> Packet {
+    Packet {
+        host_port: AGENT_PORT,
+        guest_port: host.control,
+        op: RW,
+        buf_alloc: BUF_ALLOC,
+        data,
+        ..Packet::default()
+    }
+}
+
+#[test]
+fn a_new_life_is_confirmed() {
+    let Some(mut host) = Host::boot() else { return };
+    let life = Life { epoch: 77, unix_ns: 1_700_000_000_000_000_000, entropy: [9; 32] };
+    host.vsock.send(&control(&host, bytes_of(Kind::Life, 3, &life.encode())));
+    let reply = host.vsock.receive();
+    assert_eq!(reply.data, bytes_of(Kind::LifeDone, 3, &77u64.to_le_bytes()));
+    let mut stream = host.command();
+    assert!(host.succeed(&mut stream, "date").starts_with("170000000"));
+}
+
+#[test]
+fn shutting_down_is_answered_first() {
+    let Some(mut host) = Host::boot() else { return };
+    host.vsock.send(&control(&host, bytes_of(Kind::Shutdown, 5, &[0])));
+    assert_eq!(host.vsock.receive().data, bytes_of(Kind::Done, 5, &[]));
+    assert_eq!(host.machine().end(), End::PowerOff);
+}
+
+#[test]
+fn watches_are_refused() {
+    let Some(mut host) = Host::boot() else { return };
+    host.vsock.send(&control(&host, bytes_of(Kind::Watch, 6, &[1, 80, 0])));
+    let reply = host.vsock.receive().data;
+    assert_eq!(u16::from_le_bytes([reply[4], reply[5]]), Kind::Error as u16);
+    assert!(reply[16..].starts_with(b"backend.unsupported\0"));
+}
+
+#[test]
+fn the_ways_to_end() {
+    for (command, end) in [("poweroff", End::PowerOff), ("panic", End::Panic)] {
+        let Some(mut host) = Host::boot() else { return };
+        let stream = host.command();
+        host.send(&stream, crate::host::exec_frame(1, &crate::host::shell(command)));
+        if end == End::PowerOff {
+            host.packet_for(&stream);
+        }
+        assert_eq!(host.machine().end(), end);
+        if end == End::Panic {
+            assert!(host.machine().console().contains("panic: asked for by a command"));
+        }
+    }
+}
