@@ -141,7 +141,6 @@ t.case("spawn: closing the process ends the command", function()
 end)
 
 t.case("wait_until repeats a command until it succeeds", function()
-  vm:exec "put flag"
   local waiter = vmoon.task.spawn(function()
     vm:wait_until("get ready-now", { timeout = "10s", interval = "50ms" })
     return true
