@@ -1,0 +1,88 @@
+//! What every binding can reach: the host of machines, and the prelude's functions.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use mlua::{Function, Lua, Table, Value};
+use vmoon_core::SnapshotId;
+use vmoon_core::vm::Host;
+
+use crate::stop::Stop;
+use crate::trace::Note;
+
+/// How many errors' origins are kept beside those that are noted on tables.
+const MOST_ORIGINS: usize = 16;
+
+/// The state of one runtime, kept as application data of its Lua.
+pub(crate) struct Context {
+    /// Makes machines.
+    pub(crate) host: Arc<Host>,
+    /// The backend for machines that do not name one.
+    pub(crate) backend: Option<String>,
+    /// The table that the prelude returned.
+    pub(crate) prelude: Table,
+    /// The prelude's `wrap`.
+    pub(crate) wrap: Function,
+    /// Lua's own `xpcall`, which scripts cannot replace.
+    pub(crate) xpcall: Function,
+    /// Lua's own `string.find`.
+    pub(crate) find: Function,
+    /// The message handler of tasks.
+    pub(crate) handler: Function,
+    /// What ends the script early.
+    pub(crate) stop: Rc<Stop>,
+    /// The machines that Lua knows, by id, so that each has one handle; weak values.
+    pub(crate) machines: Table,
+    /// The origins of the newest errors that are not tables.
+    pub(crate) origins: RefCell<Vec<(Value, Note)>>,
+    /// The errors of tasks that nobody has joined.
+    pub(crate) unseen: RefCell<Vec<Rc<crate::task::State>>>,
+    /// The snapshots that were closed and whose deletion has not ended.
+    pub(crate) closing: RefCell<HashSet<SnapshotId>>,
+    /// Whether new tasks can be started: false once the script has ended.
+    pub(crate) live: Cell<bool>,
+}
+
+impl std::fmt::Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Context").field("backend", &self.backend).finish_non_exhaustive()
+    }
+}
+
+impl Context {
+    /// The context of this Lua.
+    pub(crate) fn of(lua: &Lua) -> Rc<Self> {
+        lua.app_data_ref::<Rc<Self>>().expect("the runtime sets it before any binding runs").clone()
+    }
+
+    /// Forgets the values of the script, so that nothing outlives its Lua.
+    pub(crate) fn clear(&self) {
+        self.origins.borrow_mut().clear();
+        self.unseen.borrow_mut().clear();
+    }
+
+    /// Whether the snapshot was closed.
+    pub(crate) fn is_closing(&self, snapshot: SnapshotId) -> bool {
+        self.closing.borrow().contains(&snapshot)
+    }
+
+    /// Keeps where an error that is not a table comes from.
+    pub(crate) fn keep_origin(&self, value: &Value, note: Note) {
+        let mut origins = self.origins.borrow_mut();
+        if origins.iter().any(|(known, _)| known == value) {
+            return;
+        }
+        if origins.len() == MOST_ORIGINS {
+            origins.remove(0);
+        }
+        origins.push((value.clone(), note));
+    }
+
+    /// Where an error that is not a table comes from.
+    pub(crate) fn origin(&self, value: &Value) -> Option<Note> {
+        let origins = self.origins.borrow();
+        origins.iter().find(|(known, _)| known == value).map(|(_, note)| note.clone())
+    }
+}

@@ -1,0 +1,37 @@
+-- `require` as the manual describes it, but in Lua, so that the body of a module may wait: a call
+-- through C's `require` cannot yield.
+
+local error, ipairs, package, table, type = error, ipairs, package, table, type
+local loading = {}
+
+local function find(name)
+  if type(package.searchers) ~= "table" then error("'package.searchers' must be a table", 3) end
+  local messages = {}
+  for _, searcher in ipairs(package.searchers) do
+    local loader, data = searcher(name)
+    if type(loader) == "function" then return loader, data end
+    if type(loader) == "string" then messages[#messages + 1] = loader end
+  end
+  error(("module '%s' not found:%s"):format(name, table.concat(messages)), 3)
+end
+
+function require(name)
+  if type(name) ~= "string" then
+    error(("bad argument #1 to 'require' (string expected, got %s)"):format(type(name)), 2)
+  end
+  local loaded = package.loaded
+  if loaded[name] then return loaded[name] end
+  if loading[name] then
+    error(("module '%s' is already being loaded: a loop of requires"):format(name), 2)
+  end
+  local loader, data = find(name)
+  loading[name] = true
+  local done <close> = setmetatable({}, { __close = function() loading[name] = nil end })
+  local value = loader(name, data)
+  if value ~= nil then
+    loaded[name] = value
+  elseif loaded[name] == nil then
+    loaded[name] = true
+  end
+  return loaded[name], data
+end
