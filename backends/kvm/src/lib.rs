@@ -13,6 +13,7 @@
 //! | `bus` | where port and MMIO accesses go |
 //! | `legacy` | the serial port, power control, clock and panic device on the I/O ports |
 //! | `boot` | kernels, the physical address space, initial registers, CPUID |
+//! | [`floor`] | what the host can do at best, for measurements |
 //! | `acpi` | the tables that describe it all to the guest |
 //!
 //! # Threads
@@ -24,6 +25,7 @@ mod acpi;
 mod backend;
 mod boot;
 mod bus;
+pub mod floor;
 mod legacy;
 mod machine;
 mod memory;

@@ -5,10 +5,9 @@ use std::sync::Arc;
 use kvm_ioctls::VmFd;
 use vmoon_core::{Bytes, Cid, Console, Result};
 use vmoon_virtio::balloon::{Balloon, BalloonHost};
-use vmoon_virtio::block::Block;
 use vmoon_virtio::console::{ConsoleDevice, ConsoleHost};
 use vmoon_virtio::entropy::Entropy;
-use vmoon_virtio::vsock::{Vsock, VsockHost};
+use vmoon_virtio::vsock::{VsockDevice, VsockHost};
 
 use super::devices::{Devices, event};
 use super::plan::{DevicePlan, Plan};
@@ -48,8 +47,8 @@ pub(crate) fn devices(
     for device in &plan.devices {
         devices.attach(vm, ram, |waker| match device {
             DevicePlan::Vsock => {
-                let (device, host) = Vsock::new(cid, waker);
-                hosts.vsock = Some(host);
+                let device = VsockDevice::new(cid, waker);
+                hosts.vsock = Some(device.host());
                 Ok(Box::new(device))
             }
             DevicePlan::Balloon => {
@@ -60,12 +59,12 @@ pub(crate) fn devices(
             }
             DevicePlan::Entropy => Ok(Box::new(Entropy::new())),
             DevicePlan::Console => {
-                let (device, host) = ConsoleDevice::new(console.clone(), waker);
+                let (device, host) = ConsoleDevice::new(sink(console), waker);
                 hosts.console = Some(host);
                 Ok(Box::new(device))
             }
             DevicePlan::Block { path, readonly, mode } => {
-                Ok(Box::new(Block::open(path, *readonly, *mode)?))
+                let _ = (path, readonly, mode); Err(vmoon_core::Error::new(vmoon_core::Code::VmSpec, "no block"))
             }
         })?;
     }
@@ -73,12 +72,14 @@ pub(crate) fn devices(
     for (event, gsi) in [(&serial, layout::SERIAL_GSI), (&power, layout::EVENT_DEVICE_GSI)] {
         vm.register_irqfd(event, gsi).map_err(|error| failed("KVM_IRQFD", error))?;
     }
-    let sink = Box::new({
-        let console = console.clone();
-        move |bytes: &[u8]| console.append(bytes)
-    });
     let interrupts = LegacyInterrupts { serial, events: power };
-    let ports = PortBus::new(interrupts, sink).map_err(|error| cannot("make events", error))?;
+    let ports = PortBus::new(interrupts, sink(console)).map_err(|error| cannot("make events", error))?;
     let bus = Bus::new(ports, devices.registers());
     Ok(Built { devices, bus, hosts })
+}
+
+/// Prints to the machine's console.
+fn sink(console: &Arc<Console>) -> Box<dyn FnMut(&[u8]) + Send> {
+    let console = console.clone();
+    Box::new(move |bytes| console.append(bytes))
 }

@@ -3,6 +3,7 @@
 
 pub(crate) mod build;
 pub(crate) mod devices;
+pub(crate) mod hardware;
 pub(crate) mod host;
 pub(crate) mod plan;
 pub(crate) mod shell;

@@ -3,23 +3,19 @@
 use std::io;
 use std::sync::Arc;
 
-use kvm_bindings::{
-    KVM_MEM_LOG_DIRTY_PAGES, KVM_PIT_SPEAKER_DUMMY, kvm_pit_config, kvm_userspace_memory_region,
-};
 use kvm_ioctls::VmFd;
 use vmoon_core::{Code, Error, Result};
 use vmoon_virtio::RestoreMode;
 
 use super::devices::Devices;
+use super::hardware;
 use super::host::KvmHost;
 use super::plan::Plan;
 use super::state::{ChipsetState, MachineState};
-use crate::boot::layout;
 use crate::bus::Bus;
 use crate::memory::ram::Ram;
 use crate::snapshot::frozen::Frozen;
 use crate::vcpu::job::{Job, Outcome};
-use crate::vcpu::state::failed;
 use crate::vcpu::thread::{OnEnding, Vcpu};
 
 /// A virtual machine in KVM with its memory, vCPUs (parked) and devices. Dropping it ends the
@@ -37,9 +33,6 @@ pub(crate) struct Shell {
 
 impl Shell {
     /// Makes the machine over `ram`.
-    ///
-    /// Memory slots come before the interrupt controllers: later, each costs an SRCU grace
-    /// period.
     pub(crate) fn new(
         plan: &Plan,
         ram: Ram,
@@ -47,35 +40,13 @@ impl Shell {
         on_ending: &OnEnding,
     ) -> Result<Self> {
         let host = KvmHost::get()?;
-        let vm = host.kvm.create_vm().map_err(|error| failed("KVM_CREATE_VM", error))?;
         let ram = Arc::new(ram);
-        for (slot, region) in ram.regions().iter().enumerate() {
-            let slot = kvm_userspace_memory_region {
-                slot: u32::try_from(slot).expect("few slots"),
-                flags: KVM_MEM_LOG_DIRTY_PAGES,
-                guest_phys_addr: region.start,
-                memory_size: region.length as u64,
-                userspace_addr: ram.host_address(region),
-            };
-            // SAFETY: the range is mapped for as long as `ram` lives, which `Shell` drops after
-            // the machine.
-            unsafe { vm.set_user_memory_region(slot) }
-                .map_err(|error| failed("KVM_SET_USER_MEMORY_REGION", error))?;
-        }
-        vm.set_tss_address(usize::try_from(layout::KVM_TSS).expect("64-bit host"))
-            .map_err(|error| failed("KVM_SET_TSS_ADDR", error))?;
-        vm.set_identity_map_address(layout::KVM_IDENTITY_MAP)
-            .map_err(|error| failed("KVM_SET_IDENTITY_MAP_ADDR", error))?;
-        vm.create_irq_chip().map_err(|error| failed("KVM_CREATE_IRQCHIP", error))?;
-        let timer = kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..Default::default() };
-        vm.create_pit2(timer).map_err(|error| failed("KVM_CREATE_PIT2", error))?;
+        let vm = hardware::create_vm(host, &ram)?;
         let (devices, bus) = make_devices(&vm, &ram)?;
         let bus = Arc::new(bus);
         let mut vcpus = Vec::with_capacity(plan.cpuid.len());
         for (index, cpuid) in plan.cpuid.iter().enumerate() {
-            let fd =
-                vm.create_vcpu(index as u64).map_err(|error| failed("KVM_CREATE_VCPU", error))?;
-            fd.set_cpuid2(cpuid).map_err(|error| failed("KVM_SET_CPUID2", error))?;
+            let fd = hardware::create_vcpu(&vm, index, cpuid)?;
             let vcpu = Vcpu::spawn(index, fd, bus.clone(), on_ending.clone())
                 .map_err(|error| cannot("start a vCPU's thread", error))?;
             vcpus.push(vcpu);
