@@ -153,6 +153,16 @@ pub enum DeviceError {
     },
 }
 
+/// Reads from a configuration space of these bytes; what lies beyond reads as zero.
+pub(crate) fn read_config_bytes(config: &[u8], offset: u64, data: &mut [u8]) {
+    data.fill(0);
+    let start = usize::try_from(offset).unwrap_or(usize::MAX);
+    if let Some(rest) = config.get(start..) {
+        let count = rest.len().min(data.len());
+        data[..count].copy_from_slice(&rest[..count]);
+    }
+}
+
 /// Into what a state is restored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RestoreMode {

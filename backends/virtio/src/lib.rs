@@ -12,6 +12,7 @@
 //! | [`state`] | [`DeviceState`]: what a snapshot keeps of each kind of device |
 //! | [`memory`] | [`GuestMemory`] and the [`DirtyBitmap`] of what the devices wrote |
 //! | [`waker`] | [`HostWaker`]: work for a device appeared on the host's side |
+//! | [`ring`] | descriptor chains, walked with every check, and cursors over their buffers |
 //!
 //! # Hostile guests
 //! Whatever the guest wrote is checked where it is read: indexes against the queue's size, chains
@@ -24,6 +25,7 @@ pub mod console;
 pub mod device;
 pub mod entropy;
 pub mod memory;
+pub mod ring;
 pub mod state;
 pub mod vsock;
 pub mod waker;

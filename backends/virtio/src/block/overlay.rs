@@ -75,6 +75,7 @@ impl<T> Children<T> {
 }
 
 /// The place in a node of this level (0: the leaves) that a cluster's index leads to.
+#[allow(clippy::cast_possible_truncation, reason = "six bits")]
 const fn place(index: u64, level: u32) -> u32 {
     ((index >> (level * FANOUT_BITS)) & (FANOUT as u64 - 1)) as u32
 }

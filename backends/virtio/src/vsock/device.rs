@@ -1,0 +1,269 @@
+//! The device: its queues, and what the host asks of it.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+use virtio_queue::Queue;
+use vmoon_core::error::{Code, Error};
+use vmoon_core::units::Cid;
+
+use super::connection::Phase;
+use super::host::VsockHost;
+use super::shared::{Shared, Wanted};
+use super::table::Table;
+use crate::device::{COMMON_FEATURES, Device, DeviceError, DeviceKind, RestoreMode, Signals};
+use crate::memory::GuestMemory;
+use crate::ring::Chain;
+use crate::state::DeviceState;
+use crate::waker::HostWaker;
+
+pub(super) const RECEIVE_QUEUE: usize = 0;
+pub(super) const TRANSMIT_QUEUE: usize = 1;
+pub(super) const EVENT_QUEUE: usize = 2;
+
+/// `VIRTIO_VSOCK_F_STREAM`.
+const FEATURE_STREAM: u64 = 1 << 0;
+
+/// The vsock device.
+#[derive(Debug)]
+pub struct VsockDevice {
+    /// The CID of the machine.
+    pub(super) cid: Cid,
+    /// The CID that the guest knows itself by: another one in a fork whose connections live on.
+    pub(super) guest_cid: Cid,
+    pub(super) shared: Arc<Shared>,
+    pub(super) table: Table,
+    /// Whether the guest's packets wait until it has taken some of ours.
+    pub(super) stalled: bool,
+    /// Whether the guest has yet to be told that all its connections are gone.
+    pub(super) transport_reset: bool,
+    /// Who waits for the guest's answers about what it has read.
+    settling: Vec<oneshot::Sender<()>>,
+    pub(super) chain: Chain,
+    /// Reused between calls.
+    touched: Vec<u64>,
+    pub(super) bytes_sent: u64,
+}
+
+impl VsockDevice {
+    /// The device of a machine with this CID. `waker` calls its owner.
+    pub fn new(cid: Cid, waker: HostWaker) -> Self {
+        Self {
+            cid,
+            guest_cid: cid,
+            shared: Shared::new(waker),
+            table: Table::new(),
+            stalled: false,
+            transport_reset: false,
+            settling: Vec::new(),
+            chain: Chain::default(),
+            touched: Vec::new(),
+            bytes_sent: 0,
+        }
+    }
+
+    /// The host's handle.
+    pub fn host(&self) -> VsockHost {
+        VsockHost(Arc::clone(&self.shared))
+    }
+
+    /// Looks at what the host has done since the last call.
+    fn hear_host(&mut self) {
+        let (wanted, settling) = {
+            let mut state = self.shared.lock();
+            std::mem::swap(&mut state.touched, &mut self.touched);
+            (std::mem::take(&mut state.wanted), std::mem::take(&mut state.settling))
+        };
+        for wanted in wanted {
+            self.want(wanted);
+        }
+        let mut touched = std::mem::take(&mut self.touched);
+        for serial in touched.drain(..) {
+            self.look_at(serial);
+        }
+        self.touched = touched;
+        if !settling.is_empty() {
+            self.settling.extend(settling);
+            self.ask_for_confirmations();
+        }
+    }
+
+    fn want(&mut self, wanted: Wanted) {
+        let Wanted { serial, guest_port, reply } = wanted;
+        if reply.is_closed() {
+            return;
+        }
+        if self.table.is_full() {
+            let _ = reply.send(Err(Error::new(
+                Code::VsockRefused,
+                "the machine has too many vsock connections",
+            )));
+            return;
+        }
+        let phase = Phase::Requesting { reply, sent: false };
+        self.table.request(&self.shared, serial, guest_port, phase);
+    }
+
+    /// The host has touched a connection: written, read, closed or dropped its stream, or given
+    /// up waiting for it.
+    fn look_at(&mut self, serial: u64) {
+        let Some(connection) = self.table.connections.get(&serial) else { return };
+        connection.pipe.heard();
+        match &connection.phase {
+            Phase::Requesting { reply, sent } if reply.is_closed() => {
+                if *sent {
+                    self.table.cut(serial);
+                } else {
+                    self.table.remove(serial);
+                }
+            }
+            Phase::Established { .. } => {
+                let dropped = {
+                    let state = connection.pipe.lock();
+                    state.host_gone && !state.host_closed
+                };
+                if dropped {
+                    self.table.cut(serial);
+                } else {
+                    self.table.enqueue(serial);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn ask_for_confirmations(&mut self) {
+        let mut unconfirmed = Vec::new();
+        for (&serial, connection) in &mut self.table.connections {
+            if matches!(connection.phase, Phase::Established { .. })
+                && connection.unconfirmed() != 0
+                && connection.pipe.lock().to_guest.is_empty()
+            {
+                connection.ask_credit = true;
+                unconfirmed.push(serial);
+            }
+        }
+        for serial in unconfirmed {
+            self.table.enqueue(serial);
+        }
+        self.check_settled();
+    }
+
+    /// Tells who waits when every connection that was asked has answered.
+    pub(super) fn check_settled(&mut self) {
+        if !self.settling.is_empty()
+            && !self.table.connections.values().any(|it| it.ask_credit || it.asked_credit)
+        {
+            for done in self.settling.drain(..) {
+                let _ = done.send(());
+            }
+        }
+    }
+
+    pub(super) fn forget_settling(&mut self) {
+        self.settling.clear();
+    }
+
+    /// Everything that is to be said to the guest, after whatever happened.
+    fn answer_guest(
+        &mut self,
+        queues: &mut [Queue],
+        memory: &GuestMemory,
+    ) -> Result<Signals, DeviceError> {
+        let mut signals = self.send(queues, memory)?;
+        if self.stalled && self.table.resets.is_empty() {
+            self.stalled = false;
+            signals |= Signals::again(TRANSMIT_QUEUE);
+        }
+        if self.transport_reset {
+            signals |= self.send_event(queues, memory)?;
+        }
+        Ok(signals)
+    }
+}
+
+impl Device for VsockDevice {
+    fn kind(&self) -> DeviceKind {
+        DeviceKind::Vsock
+    }
+
+    fn name(&self) -> &'static str {
+        "vsock"
+    }
+
+    fn queue_max_sizes(&self) -> &[u16] {
+        &[256, 256, 64]
+    }
+
+    fn features(&self) -> u64 {
+        COMMON_FEATURES | FEATURE_STREAM
+    }
+
+    fn activate(&mut self, _features: u64) {}
+
+    fn read_config(&self, offset: u64, data: &mut [u8]) {
+        crate::device::read_config_bytes(&self.guest_cid.0.to_le_bytes(), offset, data);
+    }
+
+    fn write_config(&mut self, _offset: u64, _data: &[u8]) {}
+
+    fn process_queue(
+        &mut self,
+        index: usize,
+        queues: &mut [Queue],
+        memory: &GuestMemory,
+    ) -> Result<Signals, DeviceError> {
+        let signals = match index {
+            RECEIVE_QUEUE | EVENT_QUEUE => Signals::NONE,
+            TRANSMIT_QUEUE => self.receive(queues, memory)?,
+            _ => return Err(DeviceError::NoQueue(index)),
+        };
+        Ok(signals | self.answer_guest(queues, memory)?)
+    }
+
+    fn process_host(
+        &mut self,
+        queues: &mut [Queue],
+        memory: &GuestMemory,
+    ) -> Result<Signals, DeviceError> {
+        self.hear_host();
+        self.answer_guest(queues, memory)
+    }
+
+    fn reset(&mut self) {
+        self.forget_guest();
+    }
+
+    fn describe(&self) -> String {
+        let count = self.table.connections.len();
+        let plural = if count == 1 { "" } else { "s" };
+        format!(
+            "cid {}, {count} connection{plural}, {} bytes sent to the guest",
+            self.guest_cid.0, self.bytes_sent
+        )
+    }
+
+    fn save(&self) -> DeviceState {
+        DeviceState::Vsock(self.save_connections())
+    }
+
+    fn restore(&mut self, state: &DeviceState, mode: RestoreMode) -> Result<(), DeviceError> {
+        let DeviceState::Vsock(state) = state else {
+            return Err(state.mismatch(DeviceKind::Vsock));
+        };
+        self.restore_connections(state, mode);
+        Ok(())
+    }
+}
+
+impl Drop for VsockDevice {
+    fn drop(&mut self) {
+        self.shared.close();
+        for connection in self.table.clear().into_values() {
+            connection.pipe.cut(false);
+            if let Phase::Requesting { reply, .. } = connection.phase {
+                let _ = reply.send(Err(super::shared::closed()));
+            }
+        }
+    }
+}
