@@ -103,6 +103,12 @@ impl DriverQueue {
         true
     }
 
+    /// The head made available since an earlier state of this queue.
+    pub(crate) fn newest(&self, memory: &GuestMemory, before: &Self) -> u16 {
+        let place = self.available_ring() + 4 + 2 * u64::from(before.available % self.size);
+        memory.read_obj(GuestAddress(place)).unwrap()
+    }
+
     /// Takes the next used chain: its head and how much was written.
     pub(crate) fn take_used(&mut self, memory: &GuestMemory) -> Option<(u16, u32)> {
         let index: u16 = memory.read_obj(GuestAddress(self.used_ring() + 2)).unwrap();

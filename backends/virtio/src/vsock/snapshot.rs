@@ -60,8 +60,10 @@ impl VsockDevice {
             let pipe = match mode {
                 _ if !saved.idle || self.table.find(ports).is_some() => None,
                 RestoreMode::InPlace => live
-                    .remove(&saved.serial)
-                    .filter(|connection| connection.ports == ports && can_rewind(connection))
+                    .get(&saved.serial)
+                    .is_some_and(|connection| connection.ports == ports && can_rewind(connection))
+                    .then(|| live.remove(&saved.serial))
+                    .flatten()
                     .map(|connection| connection.pipe),
                 RestoreMode::Fresh => {
                     let pipe = Pipe::new(saved.serial, ports, Arc::clone(&self.shared));
