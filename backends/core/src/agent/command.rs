@@ -40,6 +40,8 @@ pub(super) enum Event {
 pub(super) struct Stdin {
     bytes: Vec<u8>,
     sent: usize,
+    /// Whether there is any input, now or later; otherwise it is empty.
+    follows: bool,
     /// Whether nothing follows these bytes, which the guest must be told.
     closes: bool,
     closed: bool,
@@ -47,8 +49,13 @@ pub(super) struct Stdin {
 
 impl Stdin {
     pub(super) fn new(bytes: Option<Vec<u8>>, keep_open: bool) -> Self {
-        let closes = !keep_open && bytes.is_some();
-        Self { bytes: bytes.unwrap_or_default(), sent: 0, closes, closed: false }
+        let follows = keep_open || bytes.is_some();
+        let closes = !keep_open && follows;
+        Self { bytes: bytes.unwrap_or_default(), sent: 0, follows, closes, closed: false }
+    }
+
+    fn follows(&self) -> bool {
+        self.follows
     }
 
     fn is_done(&self) -> bool {
@@ -83,7 +90,7 @@ impl Command {
         request: &ExecRequest,
         stdin: Stdin,
     ) -> Result<Self> {
-        let message = request.message().encode();
+        let message = request.message(stdin.follows()).encode();
         if message.len() > MAX_PAYLOAD {
             return Err(Error::new(
                 Code::VmSpec,

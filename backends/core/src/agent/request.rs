@@ -51,8 +51,8 @@ impl ExecRequest {
         }
     }
 
-    /// The message that asks the guest, without the bytes for standard input.
-    pub(super) fn message(&self) -> Exec {
+    /// The message that asks the guest; `stdin` says whether input follows.
+    pub(super) fn message(&self, stdin: bool) -> Exec {
         Exec {
             command: self.command.clone(),
             environment: self.environment.clone(),
@@ -61,7 +61,7 @@ impl ExecRequest {
             timeout_ms: self
                 .timeout
                 .map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).max(1)),
-            stdin: self.stdin.is_some() || self.keep_stdin_open,
+            stdin,
         }
     }
 }

@@ -105,6 +105,8 @@ impl Agent<'_> {
                 self.send(Kind::Stderr, id, b"no\n").await;
                 self.exit(id, Exit { code: 1, signal: 0, duration_ns: 1500 }).await;
             }
+            // Input that was not announced is empty, whatever frames follow.
+            "cat" if !exec.stdin => self.exit(id, Exit::default()).await,
             "cat" => {
                 while let Some(frame) = self.next().await {
                     match Kind::from_value(frame.kind) {
