@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use crate::power::{self, Power};
 use crate::service::Service;
-use crate::{modules, mounts, sys};
+use crate::{buttons, modules, mounts, sys};
 
 /// What programs find in their environment.
 const ENVIRONMENT: &[(&str, &str)] = &[
@@ -51,6 +51,9 @@ pub(crate) fn run() -> ExitCode {
     }
     modules::load_all();
     leave_resets_to_pvpanic();
+    if let Err(error) = buttons::watch() {
+        eprintln!("vmoon-agent: cannot watch the power button: {error}");
+    }
     supervise(&options, &signals)
 }
 

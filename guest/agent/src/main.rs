@@ -4,6 +4,7 @@
 //! | module | holds |
 //! | --- | --- |
 //! | [`init`] | PID 1 of the assembled initramfs: mounts, modules, zombies, power keys |
+//! | [`buttons`] | the power button, for a host that cannot ask the agent |
 //! | [`service`] | the service: a listener for commands, and the control connection |
 //! | [`control`] | the control connection: readiness, lives, waits, shutdown |
 //! | [`session`] | a command connection: one command after another |
@@ -19,6 +20,7 @@
 //! two instructions.
 
 mod account;
+mod buttons;
 mod control;
 mod init;
 mod life;

@@ -1,11 +1,12 @@
 //! Boots a distribution's kernel with the assembled initramfs in QEMU, where both are installed.
 //! QEMU has no vsock without the host's vhost module, so that this shows PID 1's work: mounts,
-//! modules, a shell, power-off.
+//! modules, a shell, the power button.
 
 #[path = "../static_build.rs"]
 mod static_build;
 
 use std::fs;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -23,8 +24,8 @@ cat /sys/class/net/lo/operstate; ip addr show lo
 cd /bin && ls -l vmoon-agent; id nobody
 sleep 0.1 & true
 dmesg | grep -i -e virtio -e pvpanic -e 'vmoon' | tail
+(sleep 0.05 &); sleep 0.2; echo zombies=$(cat /proc/[0-9]*/status | grep -c 'State:.Z')
 cat /proc/uptime; echo the end
-poweroff
 ";
 
 #[test]
@@ -74,6 +75,7 @@ fn a_stock_kernel_boots_the_assembled_initramfs() {
         "127.0.0.1/8",
         "vmoon-agent -> /init",
         "uid=65534(nobody)",
+        "zombies=0",
         "the end",
         "reboot: Power down",
     ] {
@@ -82,9 +84,10 @@ fn a_stock_kernel_boots_the_assembled_initramfs() {
     assert!(!output.contains("vmoon-agent: cannot"), "{output}");
 }
 
-/// Types [`SCRIPT`] and returns what the console printed until the machine powered off.
+/// Types [`SCRIPT`], presses the power button and returns what the console printed until the machine powered off.
 fn run_qemu(kernel: &Path, initramfs: &Path, cmdline: &str) -> String {
     let began = Instant::now();
+    let monitor = initramfs.with_extension("monitor");
     let mut qemu = Command::new("qemu-system-x86_64")
         .args([
             "-M",
@@ -103,7 +106,8 @@ fn run_qemu(kernel: &Path, initramfs: &Path, cmdline: &str) -> String {
         .arg(kernel)
         .arg("-initrd")
         .arg(initramfs)
-        .args(["-append", cmdline])
+        .args(["-append", cmdline, "-serial", "stdio", "-display", "none", "-monitor"])
+        .arg(format!("unix:{},server,nowait", monitor.display()))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::inherit())
@@ -116,7 +120,7 @@ fn run_qemu(kernel: &Path, initramfs: &Path, cmdline: &str) -> String {
         use std::io::{Read, Write};
         let mut text = Vec::new();
         let mut buffer = [0; 4096];
-        let mut prompted = false;
+        let (mut prompted, mut pressed, mut kept) = (false, false, None);
         while let Ok(count) = output.read(&mut buffer) {
             if count == 0 {
                 break;
@@ -127,7 +131,16 @@ fn run_qemu(kernel: &Path, initramfs: &Path, cmdline: &str) -> String {
                 eprintln!("shell after {:?}", began.elapsed());
                 input.write_all(SCRIPT.as_bytes()).expect("typed");
             }
+            // The echo of the script holds the words too, but not at the start of a line.
+            if !pressed && text.windows(9).any(|window| window == b"\nthe end\r") {
+                pressed = true;
+                let mut monitor = UnixStream::connect(&monitor).expect("QEMU's monitor");
+                monitor.write_all(b"system_powerdown\n").expect("the button is pressed");
+                // QEMU drops what it has not read yet when the connection closes.
+                kept = Some(monitor);
+            }
         }
+        drop(kept);
         sender.send(String::from_utf8_lossy(&text).into_owned()).expect("the test waits");
     });
     let text = receiver.recv_timeout(Duration::from_mins(2));

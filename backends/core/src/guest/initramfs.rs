@@ -44,7 +44,7 @@ const FILES: &[(&str, &str)] = &[
     ("etc/hostname", "vmoon\n"),
     ("etc/hosts", "127.0.0.1 localhost\n::1 localhost\n"),
     ("etc/shells", "/bin/sh\n"),
-    ("etc/profile", "export PS1='\\w \\$ '\n"),
+    ("etc/profile", "export PS1='\\w # '\n"),
     ("etc/os-release", "ID=vmoon\nNAME=vmoon\nPRETTY_NAME=\"vmoon's assembled guest\"\n"),
 ];
 

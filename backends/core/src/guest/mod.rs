@@ -58,3 +58,35 @@ fn micro(images: &GuestImages) -> Result<BootSource> {
     })?;
     Ok(BootSource { kernel: Image::embedded("micro", bytes), initrd: None, cmdline: String::new() })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NONE: GuestImages = GuestImages { micro: None, agent: b"" };
+
+    #[test]
+    fn the_micro_guest_is_what_the_binary_carries() {
+        let spec = MachineSpec { cmdline: Some("a=1".to_owned()), ..MachineSpec::default() };
+        let boot = resolve(&spec, &GuestImages { micro: Some(b"elf"), ..NONE }).unwrap();
+        assert_eq!((boot.kernel.bytes(), boot.cmdline.as_str()), (b"elf".as_slice(), "a=1"));
+        assert!(boot.initrd.is_none());
+        assert_eq!(resolve(&spec, &NONE).unwrap_err().code(), Code::VmSpec);
+    }
+
+    #[test]
+    fn the_users_files_are_booted_as_they_are() {
+        let directory = tempfile::tempdir().unwrap();
+        let (kernel, initrd) = (directory.path().join("kernel"), directory.path().join("initrd"));
+        std::fs::write(&kernel, b"\x7fELF and more").unwrap();
+        let guest = Guest::Kernel { kernel, initrd: Some(initrd.clone()) };
+        let spec = MachineSpec { guest, ..MachineSpec::default() };
+        let error = resolve(&spec, &NONE).unwrap_err();
+        assert_eq!(error.code(), Code::FileNotFound);
+        assert!(error.message().contains("initrd"), "{error}");
+        std::fs::write(&initrd, b"anything").unwrap();
+        let boot = resolve(&spec, &NONE).unwrap();
+        assert_eq!(boot.initrd.unwrap().bytes(), b"anything");
+        assert_eq!(boot.cmdline, "");
+    }
+}

@@ -10,8 +10,8 @@ use crate::error::{Code, Error, Result};
 /// Without these there is no machine to speak of: the transport of every device, and vsock.
 const REQUIRED: &[&str] = &["virtio_mmio", "vmw_vsock_virtio_transport"];
 
-/// Loaded where the kernel has them: panics reach the host, then the other devices, then the file
-/// systems of disks and overlays.
+/// Loaded where the kernel has them: panics reach the host, then the other devices, then the power
+/// button, then the file systems of disks and overlays.
 const WANTED: &[&str] = &[
     "pvpanic_mmio",
     "virtio_pci",
@@ -20,6 +20,7 @@ const WANTED: &[&str] = &[
     "virtio_blk",
     "virtio_console",
     "button",
+    "evdev",
     "crc32c_generic",
     "ext4",
     "overlay",
