@@ -40,7 +40,10 @@ fn echo(mut connection: File) -> io::Result<()> {
 /// Sends a line to a vsock port of the host and prints the reply line.
 pub(crate) fn connect(port: &str, text: &str) -> io::Result<()> {
     let port = parse_port(port)?;
-    let mut connection = transport::vsock_connect(libc::VMADDR_CID_HOST, port).map(File::from)?;
+    let mut connection =
+        transport::vsock_connect(libc::VMADDR_CID_HOST, port).map(File::from).map_err(|error| {
+            io::Error::other(format!("cannot reach the host's port {port}: {error}"))
+        })?;
     connection.write_all(format!("{text}\n").as_bytes())?;
     let mut reply = Vec::new();
     BufReader::new(connection).read_until(b'\n', &mut reply)?;
