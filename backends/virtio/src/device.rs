@@ -151,6 +151,9 @@ pub enum DeviceError {
         /// What the device is.
         device: &'static str,
     },
+    /// A snapshot's state is of the same kind, but not of this device.
+    #[error("the saved state does not fit: {0}")]
+    StateDoesNotFit(&'static str),
 }
 
 /// Reads from a configuration space of these bytes; what lies beyond reads as zero.

@@ -183,8 +183,13 @@ impl Balloon {
         &mut self,
         ring: &mut Ring<'_>,
         memory: &GuestMemory,
-    ) -> Result<(), DeviceError> {
-        while ring.pop(&mut self.chain)? {
+    ) -> Result<bool, DeviceError> {
+        for _ in 0..MAX_ROUND {
+            while !ring.pop(&mut self.chain)? {
+                if !ring.request_kick()? {
+                    return Ok(false);
+                }
+            }
             if let Some(held) = self.held_statistics.replace(self.chain.head()) {
                 // A guest that offers a second buffer gets the first one back.
                 ring.push(held, 0)?;
@@ -195,7 +200,7 @@ impl Balloon {
                 let _ = waiting.send(answer);
             }
         }
-        Ok(())
+        Ok(true)
     }
 }
 
@@ -252,8 +257,7 @@ impl Device for Balloon {
             return Ok(Signals::NONE);
         };
         let more = if index == STATISTICS && self.features & FEATURE_STATISTICS != 0 {
-            self.take_statistics(&mut ring, memory)?;
-            false
+            self.take_statistics(&mut ring, memory)?
         } else if index > DEFLATE && index != self.reporting_queue() {
             false
         } else {
@@ -330,5 +334,12 @@ impl Device for Balloon {
         self.shared.wishes().target_pages = None;
         self.publish();
         Ok(())
+    }
+}
+
+impl Drop for Balloon {
+    fn drop(&mut self) {
+        // Nobody will answer any more.
+        self.shared.close();
     }
 }

@@ -32,11 +32,20 @@ pub(super) struct Wishes {
     pub(super) target_pages: Option<u32>,
     /// Who waits for statistics.
     pub(super) statistics: Vec<oneshot::Sender<BalloonStatistics>>,
+    /// The device is gone.
+    closed: bool,
 }
 
 impl Shared {
     pub(super) fn wishes(&self) -> MutexGuard<'_, Wishes> {
         self.wishes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The device is gone: whoever waits for it fails.
+    pub(super) fn close(&self) {
+        let mut wishes = self.wishes();
+        wishes.closed = true;
+        wishes.statistics.clear();
     }
 }
 
@@ -68,9 +77,18 @@ impl BalloonHost {
     /// # Errors
     /// `vm.state` once the machine is gone.
     pub async fn statistics(&self) -> Result<BalloonStatistics> {
+        let closed = || Error::new(Code::VmState, "the machine is closed");
         let (reply, answer) = oneshot::channel();
-        self.shared.wishes().statistics.push(reply);
+        {
+            let mut wishes = self.shared.wishes();
+            if wishes.closed {
+                return Err(closed());
+            }
+            // Whoever gave up in the meantime is not waited for.
+            wishes.statistics.retain(|waiting| !waiting.is_closed());
+            wishes.statistics.push(reply);
+        }
         self.waker.wake();
-        answer.await.map_err(|_| Error::new(Code::VmState, "the machine is closed"))
+        answer.await.map_err(|_| closed())
     }
 }

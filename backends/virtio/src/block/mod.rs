@@ -1,7 +1,14 @@
-//! The block device (virtio 1.3 section 5.2).
+//! The block device (virtio 1.3 section 5.2): a raw image, written in place or under an overlay
+//! in memory.
 
+mod device;
+mod disk;
+mod image;
 mod overlay;
 mod state;
+#[cfg(test)]
+mod tests;
 
+pub use device::BlockDevice;
 pub use overlay::{CLUSTER_SIZE, Overlay};
 pub use state::BlockState;

@@ -12,6 +12,8 @@ pub struct BlockState {
     /// The size of the image in sectors of 512 bytes; a state fits an image of the same size
     /// only.
     pub sectors: u64,
+    /// Whether each write is to last at once: the driver accepted no flush.
+    pub write_through: bool,
     /// What was written above the image; `None` where writes go into the image itself.
     pub overlay: Option<Overlay>,
 }

@@ -20,6 +20,8 @@ const QUEUE_SIZES: [u16; 2] = [64, 64];
 const CHUNK: usize = 4096;
 /// The most buffers that are served before the machine's thread looks at other work.
 const MAX_ROUND: usize = 256;
+/// The most bytes in one buffer to print; Linux sends 32 KiB.
+const MAX_PRINT: u32 = 1 << 20;
 
 /// Takes what the guest prints.
 pub type ConsoleSink = Box<dyn FnMut(&[u8]) + Send>;
@@ -49,11 +51,15 @@ impl ConsoleDevice {
     /// Prints what the guest sent.
     fn transmit(&mut self, ring: &mut Ring<'_>, memory: &GuestMemory) -> Result<bool, DeviceError> {
         let mut chunk = [0; CHUNK];
+        let start = self.printed;
         for _ in 0..MAX_ROUND {
             while !ring.pop(&mut self.chain)? {
                 if !ring.request_kick()? {
                     return Ok(false);
                 }
+            }
+            if self.chain.readable_length() > MAX_PRINT {
+                return Err(ring.bad_request("a buffer to print is longer than 1 MiB"));
             }
             let mut reader = self.chain.reader(memory);
             loop {
@@ -65,6 +71,9 @@ impl ConsoleDevice {
                 (self.sink)(&chunk[..length]);
             }
             ring.push(self.chain.head(), 0)?;
+            if self.printed - start >= u64::from(MAX_PRINT) {
+                break;
+            }
         }
         Ok(true)
     }

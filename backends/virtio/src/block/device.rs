@@ -1,0 +1,305 @@
+//! The device: requests from the guest.
+
+use std::io;
+
+use virtio_queue::Queue;
+use vmoon_core::error::Result;
+use vmoon_core::spec::{Disk as DiskSpec, DiskMode};
+
+use super::disk::Disk;
+use super::image::{Image, SECTOR};
+use super::overlay::Overlay;
+use super::state::BlockState;
+use crate::device::{COMMON_FEATURES, Device, DeviceError, DeviceKind, RestoreMode, Signals};
+use crate::memory::GuestMemory;
+use crate::ring::{Chain, Ring};
+use crate::state::{DeviceState, STATE_VERSION};
+
+const REQUESTS: usize = 0;
+const QUEUE_SIZES: [u16; 1] = [128];
+
+/// `VIRTIO_BLK_F_SEG_MAX`.
+const FEATURE_SEG_MAX: u64 = 1 << 2;
+/// `VIRTIO_BLK_F_RO`.
+const FEATURE_READ_ONLY: u64 = 1 << 5;
+/// `VIRTIO_BLK_F_BLK_SIZE`.
+const FEATURE_BLOCK_SIZE: u64 = 1 << 6;
+/// `VIRTIO_BLK_F_FLUSH`.
+const FEATURE_FLUSH: u64 = 1 << 9;
+
+const TYPE_IN: u32 = 0;
+const TYPE_OUT: u32 = 1;
+const TYPE_FLUSH: u32 = 4;
+const TYPE_GET_ID: u32 = 8;
+
+/// The length of a request's header and of its status, in bytes.
+const HEADER: u32 = 16;
+const STATUS: u32 = 1;
+/// The length of the name that `GET_ID` asks for.
+const ID_LENGTH: usize = 20;
+/// Buffers of data in a request: the queue's size less the header and the status.
+const MAX_SEGMENTS: u32 = 126;
+/// The most data that one request may carry; Linux asks for little more than 1 MiB.
+const MAX_DATA: u32 = 16 << 20;
+/// How much is copied at a time.
+const CHUNK: usize = 64 << 10;
+/// After how many requests or bytes the machine's thread looks at other work.
+const MAX_ROUND: usize = 64;
+const MAX_BYTES: u64 = 4 << 20;
+
+/// How a request ended (virtio 1.3 section 5.2.6).
+#[derive(Clone, Copy)]
+#[repr(u8)]
+enum Status {
+    Ok = 0,
+    IoError = 1,
+    Unsupported = 2,
+}
+
+/// A block device.
+#[derive(Debug)]
+pub struct BlockDevice {
+    name: String,
+    disk: Disk,
+    chain: Chain,
+    /// Whether each write is to last at once: the driver knows no flush.
+    write_through: bool,
+    /// Reused between requests.
+    buffer: Vec<u8>,
+    read: u64,
+    written: u64,
+    /// The last failure of the image, for people.
+    failure: Option<String>,
+}
+
+impl BlockDevice {
+    /// Opens a disk. `name` names the device for people and, cut to 20 bytes, for the guest.
+    ///
+    /// # Errors
+    /// `file.*` where the image cannot be opened, `vm.spec` where it is none.
+    pub fn open(spec: &DiskSpec, name: &str) -> Result<Self> {
+        let overlay = spec.mode == DiskMode::Overlay && !spec.readonly;
+        let image = Image::open(&spec.path, spec.mode == DiskMode::Direct && !spec.readonly)?;
+        Ok(Self {
+            name: name.to_owned(),
+            disk: Disk::new(image, overlay.then(Overlay::new), spec.readonly),
+            chain: Chain::default(),
+            write_through: false,
+            buffer: vec![0; CHUNK],
+            read: 0,
+            written: 0,
+            failure: None,
+        })
+    }
+
+    /// Serves the request in `chain`; how much of its writable part was written.
+    fn serve(
+        &mut self,
+        chain: &Chain,
+        ring: &Ring<'_>,
+        memory: &GuestMemory,
+    ) -> Result<u32, DeviceError> {
+        let mut header = [0; HEADER as usize];
+        let mut reader = chain.reader(memory);
+        if reader.read(&mut header) < header.len() {
+            return Err(ring.bad_request("a request is shorter than its header"));
+        }
+        let Some(room) = chain.writable_length().checked_sub(STATUS) else {
+            return Err(ring.bad_request("a request has no room for its status"));
+        };
+        let kind = u32::from_le_bytes([header[0], header[1], header[2], header[3]]);
+        let sector = u64::from_le_bytes(std::array::from_fn(|at| header[8 + at]));
+        let outcome = match kind {
+            TYPE_IN => self.transfer(sector, room, |device, offset| {
+                let mut writer = chain.writer(memory).take(room);
+                device.copy_in(offset, &mut writer)
+            }),
+            TYPE_OUT if self.disk.is_readonly() => Ok(Status::IoError),
+            TYPE_OUT => self.transfer(sector, reader.remaining(), |device, offset| {
+                device.copy_out(offset, &mut reader)
+            }),
+            TYPE_FLUSH => self.disk.flush().map(|()| Status::Ok),
+            TYPE_GET_ID => {
+                let mut id = [0; ID_LENGTH];
+                for (to, from) in id.iter_mut().zip(self.name.as_bytes()) {
+                    *to = *from;
+                }
+                chain.writer(memory).take(room).write(&id);
+                Ok(Status::Ok)
+            }
+            _ => Ok(Status::Unsupported),
+        };
+        let status = outcome.unwrap_or_else(|error| {
+            self.failure = Some(error.to_string());
+            tracing::warn!(disk = %self.disk.image().path().display(), %error, "disk failed");
+            Status::IoError
+        });
+        let mut last = chain.writer(memory);
+        last.skip(room);
+        last.write(&[status as u8]);
+        Ok(chain.writable_length())
+    }
+
+    /// Checks where a transfer lies, and does it.
+    fn transfer(
+        &mut self,
+        sector: u64,
+        length: u32,
+        act: impl FnOnce(&mut Self, u64) -> io::Result<()>,
+    ) -> io::Result<Status> {
+        let sectors = u64::from(length).div_ceil(SECTOR);
+        let inside = sector.checked_add(sectors).is_some_and(|end| end <= self.disk.sectors());
+        if !inside || !u64::from(length).is_multiple_of(SECTOR) || length > MAX_DATA {
+            return Ok(Status::IoError);
+        }
+        act(self, sector * SECTOR)?;
+        Ok(Status::Ok)
+    }
+
+    /// From the disk to the guest.
+    fn copy_in(&mut self, mut offset: u64, to: &mut crate::ring::Cursor<'_>) -> io::Result<()> {
+        while to.remaining() > 0 {
+            let count = CHUNK.min(to.remaining() as usize);
+            self.disk.read(offset, &mut self.buffer[..count])?;
+            to.write(&self.buffer[..count]);
+            offset += count as u64;
+            self.read += count as u64;
+        }
+        Ok(())
+    }
+
+    /// From the guest to the disk.
+    fn copy_out(&mut self, mut offset: u64, from: &mut crate::ring::Cursor<'_>) -> io::Result<()> {
+        while from.remaining() > 0 {
+            let count = from.read(&mut self.buffer);
+            self.disk.write(offset, &self.buffer[..count])?;
+            offset += count as u64;
+            self.written += count as u64;
+        }
+        if self.write_through { self.disk.flush() } else { Ok(()) }
+    }
+}
+
+impl Device for BlockDevice {
+    fn kind(&self) -> DeviceKind {
+        DeviceKind::Block
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn queue_max_sizes(&self) -> &[u16] {
+        &QUEUE_SIZES
+    }
+
+    fn features(&self) -> u64 {
+        let read_only = if self.disk.is_readonly() { FEATURE_READ_ONLY } else { 0 };
+        COMMON_FEATURES | FEATURE_SEG_MAX | FEATURE_BLOCK_SIZE | FEATURE_FLUSH | read_only
+    }
+
+    fn activate(&mut self, features: u64) {
+        // Without flushes the driver counts on writes that last (virtio 1.3 section 5.2.5.2).
+        self.write_through = features & FEATURE_FLUSH == 0;
+    }
+
+    /// `capacity`, `seg_max` and `blk_size` (virtio 1.3 section 5.2.4).
+    fn read_config(&self, offset: u64, data: &mut [u8]) {
+        let mut config = [0; 24];
+        config[..8].copy_from_slice(&self.disk.sectors().to_le_bytes());
+        config[12..16].copy_from_slice(&MAX_SEGMENTS.to_le_bytes());
+        config[20..24].copy_from_slice(&512_u32.to_le_bytes());
+        crate::device::read_config_bytes(&config, offset, data);
+    }
+
+    fn write_config(&mut self, _offset: u64, _data: &[u8]) {}
+
+    fn process_queue(
+        &mut self,
+        index: usize,
+        queues: &mut [Queue],
+        memory: &GuestMemory,
+    ) -> Result<Signals, DeviceError> {
+        if index != REQUESTS {
+            return Err(DeviceError::NoQueue(index));
+        }
+        let Some(mut ring) = Ring::ready(REQUESTS, queues, memory) else {
+            return Ok(Signals::NONE);
+        };
+        let mut chain = std::mem::take(&mut self.chain);
+        let start = self.read + self.written;
+        let mut requests = 0;
+        let more = loop {
+            if requests == MAX_ROUND || self.read + self.written - start >= MAX_BYTES {
+                break true;
+            }
+            if !ring.pop(&mut chain)? {
+                if ring.request_kick()? {
+                    continue;
+                }
+                break false;
+            }
+            requests += 1;
+            let written = self.serve(&chain, &ring, memory)?;
+            ring.push(chain.head(), written)?;
+        };
+        self.chain = chain;
+        let again = if more { Signals::again(REQUESTS) } else { Signals::NONE };
+        Ok(ring.signals()? | again)
+    }
+
+    fn process_host(
+        &mut self,
+        _queues: &mut [Queue],
+        _memory: &GuestMemory,
+    ) -> Result<Signals, DeviceError> {
+        Ok(Signals::NONE)
+    }
+
+    fn reset(&mut self) {
+        self.write_through = false;
+    }
+
+    fn describe(&self) -> String {
+        let overlay = match self.disk.overlay() {
+            Some(overlay) => format!(", {} clusters of 4 KiB in its overlay", overlay.len()),
+            None if self.disk.is_readonly() => ", read-only".to_owned(),
+            None => String::new(),
+        };
+        let failure = match &self.failure {
+            Some(failure) => format!("; last failure: {failure}"),
+            None => String::new(),
+        };
+        format!(
+            "{}: {} sectors{overlay}, {} bytes read, {} written{failure}",
+            self.disk.image().path().display(),
+            self.disk.sectors(),
+            self.read,
+            self.written
+        )
+    }
+
+    fn save(&self) -> DeviceState {
+        DeviceState::Block(BlockState {
+            version: STATE_VERSION,
+            sectors: self.disk.sectors(),
+            write_through: self.write_through,
+            overlay: self.disk.overlay().cloned(),
+        })
+    }
+
+    fn restore(&mut self, state: &DeviceState, _mode: RestoreMode) -> Result<(), DeviceError> {
+        let DeviceState::Block(state) = state else {
+            return Err(state.mismatch(DeviceKind::Block));
+        };
+        if state.sectors != self.disk.sectors() {
+            return Err(DeviceError::StateDoesNotFit("the disk has another size"));
+        }
+        if state.overlay.is_some() != self.disk.overlay().is_some() {
+            return Err(DeviceError::StateDoesNotFit("the disk has another mode"));
+        }
+        self.write_through = state.write_through;
+        self.disk.set_overlay(state.overlay.clone());
+        Ok(())
+    }
+}

@@ -1,0 +1,94 @@
+//! A raw image on the host.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Seek, SeekFrom};
+use std::os::unix::fs::{FileExt, FileTypeExt};
+use std::path::{Path, PathBuf};
+
+use vmoon_core::error::{Code, Error, Result};
+
+/// The unit of the device, in bytes.
+pub(super) const SECTOR: u64 = 512;
+
+/// An open image. Its size is taken once.
+#[derive(Debug)]
+pub(super) struct Image {
+    file: File,
+    path: PathBuf,
+    length: u64,
+}
+
+impl Image {
+    /// Opens an image.
+    ///
+    /// # Errors
+    /// `file.*` where it cannot be opened; `vm.spec` where it is no image.
+    pub(super) fn open(path: &Path, writable: bool) -> Result<Self> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(writable)
+            .open(path)
+            .map_err(|error| open_error(path, writable, error))?;
+        let length = length(&file).map_err(|error| open_error(path, writable, error))?;
+        let wrong = |what: &str| {
+            Error::new(Code::VmSpec, format!("disk {} {what}", path.display()))
+                .with_hint("a disk is a raw image, a whole number of sectors of 512 bytes long")
+                .with_detail("path", path.display().to_string())
+        };
+        let Some(length) = length else { return Err(wrong("is neither a file nor a device")) };
+        if length == 0 {
+            return Err(wrong("is empty"));
+        }
+        if !length.is_multiple_of(SECTOR) {
+            return Err(wrong(&format!("has {length} bytes, which is no whole number of sectors")));
+        }
+        Ok(Self { file, path: path.to_owned(), length })
+    }
+
+    pub(super) const fn length(&self) -> u64 {
+        self.length
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn read(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
+        self.file.read_exact_at(bytes, offset)
+    }
+
+    pub(super) fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all_at(bytes, offset)
+    }
+
+    pub(super) fn flush(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+}
+
+/// The length of a file or a block device; `None` of anything else.
+fn length(mut file: &File) -> io::Result<Option<u64>> {
+    let metadata = file.metadata()?;
+    if metadata.is_file() {
+        Ok(Some(metadata.len()))
+    } else if metadata.file_type().is_block_device() {
+        file.seek(SeekFrom::End(0)).map(Some)
+    } else {
+        Ok(None)
+    }
+}
+
+fn open_error(path: &Path, writable: bool, error: io::Error) -> Error {
+    let (code, hint) = match error.kind() {
+        io::ErrorKind::NotFound => (Code::FileNotFound, "check the path"),
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem if writable => {
+            (Code::FilePermission, "mode = \"overlay\" or readonly = true leave the image as it is")
+        }
+        io::ErrorKind::PermissionDenied => (Code::FilePermission, "check the file's permissions"),
+        _ => (Code::FileIo, "a disk is a raw image"),
+    };
+    Error::new(code, format!("disk {} cannot be opened", path.display()))
+        .with_hint(hint)
+        .with_detail("path", path.display().to_string())
+        .with_source(error)
+}

@@ -1,0 +1,234 @@
+//! The device driven as a guest's driver would, above a real file.
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::path::Path;
+
+use proptest::prelude::*;
+use tempfile::NamedTempFile;
+use virtio_queue::Queue;
+use vm_memory::{Bytes, GuestAddress};
+use vmoon_core::error::Code;
+use vmoon_core::spec::{Disk as DiskSpec, DiskMode};
+
+use super::BlockDevice;
+use crate::device::{Device, DeviceError, RestoreMode};
+use crate::memory::GuestMemory;
+use crate::ring::driver::{DriverQueue, memory};
+use crate::state::DeviceState;
+
+const HEADER: u64 = 0x10_0000;
+const DATA: u64 = 0x10_1000;
+const STATUS: u64 = 0x10_0100;
+/// Sectors of the image: it ends within a cluster.
+const SECTORS: u64 = 67;
+
+struct Guest {
+    device: BlockDevice,
+    memory: GuestMemory,
+    driver: DriverQueue,
+    queues: Vec<Queue>,
+}
+
+fn image() -> NamedTempFile {
+    let mut file = NamedTempFile::new().unwrap();
+    for sector in 0..SECTORS {
+        file.write_all(&[u8::try_from(sector).unwrap(); 512]).unwrap();
+    }
+    file
+}
+
+fn open(path: &Path, readonly: bool, mode: DiskMode) -> vmoon_core::Result<BlockDevice> {
+    BlockDevice::open(&DiskSpec { path: path.to_owned(), readonly, mode }, "vda")
+}
+
+impl Guest {
+    fn new(device: BlockDevice) -> Self {
+        let driver = DriverQueue::new(0, 128, true);
+        let queues = vec![driver.queue()];
+        Self { device, memory: memory(), driver, queues }
+    }
+
+    fn run(&mut self) -> Result<(), DeviceError> {
+        while self.device.process_queue(0, &mut self.queues, &self.memory)?.again != 0 {}
+        Ok(())
+    }
+
+    /// A request whose data lies in one buffer; its status and how much was written.
+    fn request(&mut self, kind: u32, sector: u64, out: &[u8], room: u32) -> (u8, u32) {
+        let header = [kind.to_le_bytes(), [0; 4]].concat();
+        self.memory.write_slice(&header, GuestAddress(HEADER)).unwrap();
+        self.memory.write_obj(sector, GuestAddress(HEADER + 8)).unwrap();
+        self.memory.write_slice(out, GuestAddress(DATA)).unwrap();
+        self.memory.write_obj(0xff_u8, GuestAddress(STATUS)).unwrap();
+        let mut buffers = vec![(HEADER, 16, false)];
+        if !out.is_empty() {
+            buffers.push((DATA, u32::try_from(out.len()).unwrap(), false));
+        }
+        if room > 0 {
+            buffers.push((DATA, room, true));
+        }
+        buffers.push((STATUS, 1, true));
+        assert!(self.driver.add(&self.memory, &buffers));
+        self.run().unwrap();
+        let (_, written) = self.driver.take_used(&self.memory).unwrap();
+        (self.memory.read_obj(GuestAddress(STATUS)).unwrap(), written)
+    }
+
+    fn read(&mut self, sector: u64, count: u32) -> Result<Vec<u8>, u8> {
+        let (status, written) = self.request(0, sector, &[], count * 512);
+        if status != 0 {
+            return Err(status);
+        }
+        assert_eq!(written, count * 512 + 1);
+        let mut bytes = vec![0; count as usize * 512];
+        self.memory.read_slice(&mut bytes, GuestAddress(DATA)).unwrap();
+        Ok(bytes)
+    }
+
+    fn write(&mut self, sector: u64, bytes: &[u8]) -> u8 {
+        self.request(1, sector, bytes, 0).0
+    }
+}
+
+#[test]
+fn reads_and_refuses_what_is_outside() {
+    let file = image();
+    let mut guest = Guest::new(open(file.path(), true, DiskMode::Overlay).unwrap());
+    let mut config = [0; 24];
+    guest.device.read_config(0, &mut config);
+    assert_eq!(config[..8], SECTORS.to_le_bytes());
+    assert_eq!(guest.read(3, 2).unwrap(), [[3; 512], [4; 512]].concat());
+    assert_eq!(guest.read(SECTORS - 1, 1).unwrap(), [66; 512]);
+    assert_eq!(guest.read(SECTORS - 1, 2), Err(1));
+    assert_eq!(guest.read(u64::MAX, 2), Err(1));
+    assert_eq!(guest.request(0, 0, &[], 100).0, 1);
+    // Read-only.
+    assert_ne!(guest.device.features() & (1 << 5), 0);
+    assert_eq!(guest.write(0, &[1; 512]), 1);
+    // Other requests.
+    assert_eq!(guest.request(4, 0, &[], 0).0, 0);
+    assert_eq!(guest.request(77, 0, &[], 0).0, 2);
+    assert_eq!(guest.request(8, 0, &[], 20).0, 0);
+    assert_eq!(guest.memory.read_obj::<[u8; 4]>(GuestAddress(DATA)).unwrap(), *b"vda\0");
+}
+
+#[test]
+fn direct_writes_reach_the_file_and_overlays_do_not() {
+    for (mode, changed) in [(DiskMode::Direct, true), (DiskMode::Overlay, false)] {
+        let file = image();
+        let mut guest = Guest::new(open(file.path(), false, mode).unwrap());
+        assert_eq!(guest.write(SECTORS - 1, &[0xaa; 512]), 0);
+        assert_eq!(guest.request(4, 0, &[], 0).0, 0);
+        assert_eq!(guest.read(SECTORS - 1, 1).unwrap(), [0xaa; 512]);
+        assert_eq!(guest.read(SECTORS - 2, 1).unwrap(), [65; 512]);
+        let on_disk = std::fs::read(file.path()).unwrap();
+        assert_eq!(on_disk.len() as u64, SECTORS * 512);
+        assert_eq!(on_disk[on_disk.len() - 1] == 0xaa, changed);
+    }
+}
+
+#[test]
+fn a_file_that_shrinks_is_an_error_of_the_guest_s_request() {
+    let file = image();
+    let mut guest = Guest::new(open(file.path(), false, DiskMode::Overlay).unwrap());
+    file.as_file().set_len(512).unwrap();
+    assert_eq!(guest.read(0, 1).unwrap(), [0; 512]);
+    assert_eq!(guest.read(1, 1), Err(1));
+    assert_eq!(guest.write(9, &[1; 512]), 1);
+    assert!(guest.device.describe().contains("last failure"));
+}
+
+#[test]
+fn files_that_are_no_disks() {
+    let directory = tempfile::tempdir().unwrap();
+    let code = |path: &Path| open(path, false, DiskMode::Direct).unwrap_err().code();
+    assert_eq!(code(&directory.path().join("none")), Code::FileNotFound);
+    assert_eq!(code(directory.path()), Code::FileIo);
+    let odd = directory.path().join("odd");
+    std::fs::write(&odd, b"").unwrap();
+    assert_eq!(code(&odd), Code::VmSpec);
+    std::fs::write(&odd, [0; 513]).unwrap();
+    let error = open(&odd, false, DiskMode::Overlay).unwrap_err();
+    assert_eq!(error.code(), Code::VmSpec);
+    assert!(error.message().contains("513"), "{error}");
+    assert_eq!(code(Path::new("/dev/null")), Code::VmSpec);
+}
+
+#[test]
+fn bad_requests_break_the_device() {
+    let file = image();
+    for buffers in [&[(HEADER, 15, false), (STATUS, 1, true)][..], &[(HEADER, 16, false)]] {
+        let mut guest = Guest::new(open(file.path(), false, DiskMode::Overlay).unwrap());
+        assert!(guest.driver.add(&guest.memory, buffers));
+        assert!(matches!(guest.run(), Err(DeviceError::Request { queue: 0, .. })));
+    }
+}
+
+#[test]
+fn states_fit_their_disk_only() {
+    let file = image();
+    let mut overlay = open(file.path(), false, DiskMode::Overlay).unwrap();
+    let mut direct = open(file.path(), false, DiskMode::Direct).unwrap();
+    assert!(overlay.restore(&direct.save(), RestoreMode::InPlace).is_err());
+    assert!(direct.restore(&overlay.save(), RestoreMode::InPlace).is_err());
+    file.as_file().set_len(512).unwrap();
+    let mut smaller = open(file.path(), false, DiskMode::Overlay).unwrap();
+    assert!(smaller.restore(&overlay.save(), RestoreMode::Fresh).is_err());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Writes, snapshots and restores behave as on an array of sectors.
+    #[test]
+    fn an_overlay_is_a_disk_with_snapshots(
+        steps in prop::collection::vec((0_u8..4, 0..SECTORS, 1_u64..20, any::<u8>()), 1..50),
+    ) {
+        let file = image();
+        let mut guest = Guest::new(open(file.path(), false, DiskMode::Overlay).unwrap());
+        let mut sectors: Vec<u8> = (0..SECTORS).map(|sector| u8::try_from(sector).unwrap()).collect();
+        let mut snapshots: Vec<(DeviceState, Vec<u8>)> = Vec::new();
+        for (step, start, count, byte) in steps {
+            let end = (start + count).min(SECTORS);
+            let range = usize::try_from(start).unwrap()..usize::try_from(end).unwrap();
+            match step {
+                0 => {
+                    prop_assert_eq!(guest.write(start, &vec![byte; range.len() * 512]), 0);
+                    sectors[range].fill(byte);
+                }
+                1 => {
+                    let bytes = guest.read(start, u32::try_from(range.len()).unwrap()).unwrap();
+                    let expected: Vec<u8> = sectors[range].iter().flat_map(|&byte| [byte; 512]).collect();
+                    prop_assert_eq!(bytes, expected);
+                }
+                2 => snapshots.push((guest.device.save(), sectors.clone())),
+                _ => if let Some((state, saved)) = snapshots.get(usize::from(byte) % snapshots.len().max(1)) {
+                    let fresh = open(file.path(), false, DiskMode::Overlay).unwrap();
+                    if byte & 0x80 != 0 {
+                        guest.device = fresh;
+                    }
+                    guest.device.restore(state, RestoreMode::InPlace).unwrap();
+                    sectors.clone_from(saved);
+                }
+            }
+        }
+    }
+
+    /// Whatever the guest asks for, the disk beneath stays as long as it is.
+    #[test]
+    fn any_requests_do_no_harm(
+        requests in prop::collection::vec(
+            (0_u32..10, prop_oneof![0..SECTORS + 5, any::<u64>()], 0_usize..3000, 0_u32..3000), 1..20),
+    ) {
+        let file = image();
+        let mut guest = Guest::new(open(file.path(), false, DiskMode::Direct).unwrap());
+        let mut statuses = HashMap::new();
+        for (kind, sector, out, room) in requests {
+            let (status, _) = guest.request(kind, sector, &vec![1; out], room);
+            *statuses.entry(status).or_insert(0) += 1;
+        }
+        prop_assert!(statuses.keys().all(|&status| status <= 2));
+        prop_assert_eq!(file.as_file().metadata().unwrap().len(), SECTORS * 512);
+    }
+}
