@@ -71,12 +71,8 @@ impl Connection {
 
     /// How many bytes the guest has room for (virtio 1.3 section 5.10.6.3).
     pub(super) const fn credit(&self) -> u32 {
-        self.guest_buffer.saturating_sub(self.unconfirmed())
-    }
-
-    /// How many bytes were sent that the guest's application has not taken, as far as is known.
-    pub(super) const fn unconfirmed(&self) -> u32 {
-        self.sent.wrapping_sub(self.guest_forwarded)
+        let unconfirmed = self.sent.wrapping_sub(self.guest_forwarded);
+        self.guest_buffer.saturating_sub(unconfirmed)
     }
 
     /// Every packet of the guest says how much room it has.
@@ -151,7 +147,6 @@ impl Connection {
     pub(super) fn is_idle(&self) -> bool {
         let state = self.pipe.lock();
         matches!(self.phase, Phase::Established { respond: false })
-            && self.unconfirmed() == 0
             && state.to_guest.is_empty()
             && state.from_guest.is_empty()
             && !state.host_closed

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
 use virtio_queue::Queue;
 use vmoon_core::error::{Code, Error};
 use vmoon_core::units::Cid;
@@ -37,8 +36,6 @@ pub struct VsockDevice {
     pub(super) stalled: bool,
     /// Whether the guest has yet to be told that all its connections are gone.
     pub(super) transport_reset: bool,
-    /// Who waits for the guest's answers about what it has read.
-    settling: Vec<oneshot::Sender<()>>,
     pub(super) chain: Chain,
     /// Reused between calls.
     touched: Vec<u64>,
@@ -55,7 +52,6 @@ impl VsockDevice {
             table: Table::new(),
             stalled: false,
             transport_reset: false,
-            settling: Vec::new(),
             chain: Chain::default(),
             touched: Vec::new(),
             bytes_sent: 0,
@@ -69,10 +65,10 @@ impl VsockDevice {
 
     /// Looks at what the host has done since the last call.
     fn hear_host(&mut self) {
-        let (wanted, settling) = {
+        let wanted = {
             let mut state = self.shared.lock();
             std::mem::swap(&mut state.touched, &mut self.touched);
-            (std::mem::take(&mut state.wanted), std::mem::take(&mut state.settling))
+            std::mem::take(&mut state.wanted)
         };
         for wanted in wanted {
             self.want(wanted);
@@ -82,10 +78,6 @@ impl VsockDevice {
             self.look_at(serial);
         }
         self.touched = touched;
-        if !settling.is_empty() {
-            self.settling.extend(settling);
-            self.ask_for_confirmations();
-        }
     }
 
     fn want(&mut self, wanted: Wanted) {
@@ -130,38 +122,6 @@ impl VsockDevice {
             }
             _ => {}
         }
-    }
-
-    fn ask_for_confirmations(&mut self) {
-        let mut unconfirmed = Vec::new();
-        for (&serial, connection) in &mut self.table.connections {
-            if matches!(connection.phase, Phase::Established { .. })
-                && connection.unconfirmed() != 0
-                && connection.pipe.lock().to_guest.is_empty()
-            {
-                connection.ask_credit = true;
-                unconfirmed.push(serial);
-            }
-        }
-        for serial in unconfirmed {
-            self.table.enqueue(serial);
-        }
-        self.check_settled();
-    }
-
-    /// Tells who waits when every connection that was asked has answered.
-    pub(super) fn check_settled(&mut self) {
-        if !self.settling.is_empty()
-            && !self.table.connections.values().any(|it| it.ask_credit || it.asked_credit)
-        {
-            for done in self.settling.drain(..) {
-                let _ = done.send(());
-            }
-        }
-    }
-
-    pub(super) fn forget_settling(&mut self) {
-        self.settling.clear();
     }
 
     /// Everything that is to be said to the guest, after whatever happened.

@@ -66,25 +66,6 @@ impl VsockHost {
     pub fn take_inherited(&self) -> Vec<VsockStream> {
         std::mem::take(&mut self.0.lock().inherited)
     }
-
-    /// Asks the guest how much it has read wherever the host does not know, and returns when it
-    /// has answered for every connection on which nothing is under way.
-    ///
-    /// A connection is idle in a snapshot only if the guest has confirmed every byte, and a guest
-    /// confirms lazily: call this before taking a snapshot, with a short deadline, while the
-    /// guest runs.
-    pub async fn settle(&self) {
-        let (done, settled) = oneshot::channel();
-        {
-            let mut state = self.0.lock();
-            if state.closed {
-                return;
-            }
-            state.settling.push(done);
-        }
-        self.0.wake();
-        let _ = settled.await;
-    }
 }
 
 /// Tells the device to look at a connection when dropped.

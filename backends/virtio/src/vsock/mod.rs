@@ -8,7 +8,7 @@
 //!
 //! # Snapshots
 //! A connection is *idle* if it is established both ways and no byte is under way: the host has
-//! read all that the guest sent, and the guest has confirmed all that the host sent. An idle
+//! read all that the guest sent, and all that the host sent lies in the guest's memory. An idle
 //! connection lives on through a restore, its counters rewound under the host's stream; every
 //! other is cut on both sides.
 

@@ -62,7 +62,6 @@ impl VsockDevice {
             ring.push(chain.head(), 0)?;
         };
         self.chain = chain;
-        self.check_settled();
         let signals = ring.signals()?;
         Ok(if more { signals | Signals::again(TRANSMIT_QUEUE) } else { signals })
     }

@@ -32,8 +32,6 @@ pub(super) struct SharedState {
     pub(super) touched: Vec<u64>,
     /// Host ends made for a fork, until they are taken.
     pub(super) inherited: Vec<VsockStream>,
-    /// Who waits until the guest has said what it has read of every connection.
-    pub(super) settling: Vec<oneshot::Sender<()>>,
     /// The device is gone.
     pub(super) closed: bool,
 }
@@ -84,7 +82,6 @@ impl Shared {
             let mut state = self.lock();
             state.closed = true;
             state.touched = Vec::new();
-            state.settling.clear();
             (
                 std::mem::take(&mut state.listeners),
                 std::mem::take(&mut state.wanted),

@@ -30,6 +30,7 @@ impl VsockDevice {
             received: 0,
             advertised: 0,
             sent: 0,
+            guest_forwarded: 0,
             guest_buffer: 0,
         }));
         connections.sort_by_key(|it| (it.host_port, it.guest_port));
@@ -50,7 +51,6 @@ impl VsockDevice {
         self.guest_cid = state.guest_cid;
         self.transport_reset = state.transport_reset;
         self.stalled = false;
-        self.forget_settling();
         if mode == RestoreMode::Fresh {
             self.table.next_port = state.next_port;
         }
@@ -103,7 +103,6 @@ impl VsockDevice {
         self.guest_cid = self.cid;
         self.transport_reset = false;
         self.stalled = false;
-        self.forget_settling();
         self.ask_again(waiting);
     }
 
@@ -147,7 +146,7 @@ impl VsockDevice {
         let phase = Phase::Established { respond: false };
         let serial = self.table.insert(Connection {
             sent: saved.sent,
-            guest_forwarded: saved.sent,
+            guest_forwarded: saved.guest_forwarded,
             guest_buffer: saved.guest_buffer,
             ..Connection::new(pipe, ports, phase)
         });
@@ -167,6 +166,7 @@ fn save_connection(connection: &Connection) -> ConnectionState {
         received: state.received,
         advertised: state.advertised,
         sent: connection.sent,
+        guest_forwarded: connection.guest_forwarded,
         guest_buffer: connection.guest_buffer,
     }
 }

@@ -37,6 +37,9 @@ pub struct ConnectionState {
     pub advertised: u32,
     /// Bytes sent to the guest, modulo 2^32.
     pub sent: u32,
+    /// Bytes that the guest said its application had taken, modulo 2^32. What it has not taken
+    /// lies in its own memory, which is part of the snapshot.
+    pub guest_forwarded: u32,
     /// The guest's buffer for the connection, in bytes.
     pub guest_buffer: u32,
 }

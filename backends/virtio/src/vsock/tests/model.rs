@@ -164,7 +164,7 @@ impl World {
                 let marks = self.hosts.iter().map(|(&port, host)| {
                     let end = self.ends.get(&port);
                     let idle = end.is_some_and(|end| {
-                        end.taken == host.written as usize && end.sent == host.read
+                        end.arrived.len() == host.written as usize && end.sent == host.read
                     });
                     (port, (host.written, host.read, idle))
                 });
