@@ -1,2 +1,43 @@
-//! To be filled.
-fn main() {}
+//! `vmoon`: the command line.
+//!
+//! # Map
+//! | module | holds |
+//! | --- | --- |
+//! | `cli` | the commands and their flags |
+//! | `implied` | lets `vmoon SCRIPT` mean `vmoon run SCRIPT` |
+//! | `run` | `vmoon run` |
+//! | `machines` | the backends and guests that this binary carries |
+//! | `signals`, `watchdog` | Ctrl-C and deadlines, when the script itself does not listen |
+//! | `status` | exit statuses |
+//! | `logging`, `color` | what goes to standard error, and how |
+
+mod cli;
+mod color;
+mod implied;
+mod logging;
+mod machines;
+mod run;
+mod signals;
+mod status;
+mod watchdog;
+
+use cli::Command;
+
+fn main() {
+    let cli = cli::parse();
+    let color = cli.color.on_stderr();
+    let status = match logging::start(&cli, color).and_then(|()| match cli.command {
+        Command::Run(arguments) => run::run(&arguments, color),
+        Command::Completions { shell } => {
+            cli::completions(shell);
+            Ok(status::DONE)
+        }
+    }) {
+        Ok(status) => status,
+        Err(error) => {
+            eprintln!("{}", color::failure(&error, color));
+            status::USAGE
+        }
+    };
+    std::process::exit(status);
+}

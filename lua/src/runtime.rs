@@ -11,6 +11,7 @@ use vmoon_core::vm::Host;
 use crate::context::Context;
 use crate::report::{Report, Sources};
 use crate::stop::{Cause, Signals, Stop};
+use crate::trace::first_line;
 
 mod raised;
 mod script;
@@ -73,7 +74,12 @@ impl Runtime {
     ///
     /// # Errors
     /// When Lua itself cannot be started.
-    pub fn run(self, script: &Script) -> mlua::Result<Ending> {
+    pub fn run(self, script: &Script) -> std::io::Result<Ending> {
+        // An error of Lua's is bound to this thread; its text is not.
+        self.run_script(script).map_err(|error| std::io::Error::other(first_line(&error)))
+    }
+
+    fn run_script(self, script: &Script) -> mlua::Result<Ending> {
         let Self { config, tokio } = self;
         let signals = config.signals.clone().unwrap_or_default();
         let stop = Rc::new(Stop::new(signals, config.timeout));
@@ -165,10 +171,12 @@ fn signals() -> std::io::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = signal(SignalKind::hangup())?;
     Ok(async move {
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
         }
     })
 }

@@ -1,14 +1,18 @@
 -- `require` as the manual describes it, but in Lua, so that the body of a module may wait: a call
 -- through C's `require` cannot yield.
 
-local error, ipairs, package, table, type = error, ipairs, package, table, type
+local error, ipairs, package, pcall, table, type = error, ipairs, package, pcall, table, type
 local loading = {}
 
 local function find(name)
   if type(package.searchers) ~= "table" then error("'package.searchers' must be a table", 3) end
   local messages = {}
   for _, searcher in ipairs(package.searchers) do
-    local loader, data = searcher(name)
+    local found, loader, data = pcall(searcher, name)
+    -- A module that is not Lua: the message begins with a position in here, of use to nobody.
+    if not found then
+      error(type(loader) == "string" and loader:gsub("^%[vmoon require%]:%d+: ", "") or loader, 0)
+    end
     if type(loader) == "function" then return loader, data end
     if type(loader) == "string" then messages[#messages + 1] = loader end
   end

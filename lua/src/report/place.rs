@@ -41,7 +41,9 @@ fn parse_position(message: &str) -> Option<(&str, usize, &str)> {
     message.match_indices(':').find_map(|(at, _)| {
         let (number, rest) = message[at + 1..].split_once(": ")?;
         let line = number.parse().ok()?;
-        Some((&message[..at], line, rest))
+        // `require` says what it could not load in lines of its own.
+        let shown = message[..at].rsplit('\n').next().unwrap_or_default();
+        Some((shown.trim_start(), line, rest))
     })
 }
 

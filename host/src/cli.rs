@@ -1,0 +1,129 @@
+//! The commands and their flags.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::color::Color;
+use crate::{implied, status};
+
+/// A scripting host for virtual machines: Lua that boots, tests, snapshots and restores them.
+#[derive(Debug, Parser)]
+#[command(name = "vmoon", version, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    /// Say more about what happens: -v decisions, -vv every step
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+
+    /// What to log to standard error, for example `info,vmoon_kvm=trace`
+    #[arg(long, global = true, value_name = "FILTER")]
+    pub(crate) log: Option<String>,
+
+    /// When to use colours
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
+    pub(crate) color: Color,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a script; `vmoon SCRIPT` is the same
+    Run(Run),
+    /// Print completions for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Run {
+    /// The backend for machines whose description names none
+    #[arg(long, value_name = "BACKEND")]
+    pub(crate) backend: Option<String>,
+
+    /// End the script after this long, with exit status 124: seconds, or 250ms, 20s, 2m
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) timeout: Option<Duration>,
+
+    /// Run this text instead of a file
+    #[arg(short = 'e', value_name = "CODE", allow_hyphen_values = true)]
+    pub(crate) code: Option<OsString>,
+
+    /// The script; `-` reads it from standard input
+    #[arg(required_unless_present = "code")]
+    pub(crate) script: Option<PathBuf>,
+
+    /// What the script finds in `arg` and in `...`
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARG")]
+    pub(crate) arguments: Vec<OsString>,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    vmoon_core::units::parse_duration(text).map_err(|error| {
+        let hint = error.hint().unwrap_or_default();
+        format!("{}; {hint}", error.message())
+    })
+}
+
+/// Reads the command line; ends the process when it is wrong, or when it asks for help.
+pub(crate) fn parse() -> Cli {
+    Cli::try_parse_from(implied::insert_run(std::env::args_os())).unwrap_or_else(|error| {
+        if !error.use_stderr() {
+            error.exit();
+        }
+        let mut command = Cli::command();
+        let text = error.render().to_string();
+        eprint!("{text}");
+        if !text.contains("Usage:") {
+            eprintln!("\n{}", command.render_usage());
+        }
+        std::process::exit(status::USAGE)
+    })
+}
+
+/// Prints completions.
+pub(crate) fn completions(shell: Shell) {
+    clap_complete::generate(shell, &mut Cli::command(), "vmoon", &mut std::io::stdout());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(arguments: &[&str]) -> Run {
+        let all = ["vmoon"].iter().chain(arguments).map(OsString::from);
+        match Cli::try_parse_from(implied::insert_run(all)).unwrap().command {
+            Command::Run(run) => run,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn arguments_after_the_script_are_the_scripts() {
+        let given = run(&["run", "--timeout", "2s", "x.lua", "--timeout", "-v", "--"]);
+        assert_eq!(given.timeout, Some(Duration::from_secs(2)));
+        assert_eq!(given.arguments, ["--timeout", "-v", "--"]);
+        let given = run(&["x.lua", "--version"]);
+        assert_eq!((given.script, given.arguments), (Some("x.lua".into()), vec!["--version".into()]));
+    }
+
+    #[test]
+    fn code_and_standard_input() {
+        let given = run(&["run", "-e", "-- a comment", "x"]);
+        assert_eq!(given.code.as_deref(), Some("-- a comment".as_ref()));
+        assert_eq!(given.script, Some("x".into()));
+        assert_eq!(run(&["-", "y"]).script, Some("-".into()));
+        assert_eq!(run(&["-e", "print(1)"]).script, None);
+    }
+}

@@ -1,0 +1,23 @@
+//! The backends and the guests that this binary carries.
+
+use std::sync::Arc;
+
+use vmoon_core::Backend;
+use vmoon_core::guest::GuestImages;
+use vmoon_core::vm::Host;
+
+/// The agent for Linux guests.
+const AGENT: &[u8] = include_bytes!(env!("VMOON_AGENT_IMAGE"));
+
+/// Makes machines. Costs nothing until one is asked for.
+pub(crate) fn host() -> Arc<Host> {
+    Host::new(backends(), GuestImages { micro: vmoon_micro::IMAGE, agent: AGENT })
+}
+
+/// In the order in which `auto` tries them.
+fn backends() -> Vec<Arc<dyn Backend>> {
+    vec![
+        #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+        Arc::new(vmoon_kvm::KvmBackend::new()),
+    ]
+}

@@ -1,0 +1,59 @@
+//! `vmoon run`.
+
+use std::ffi::OsString;
+use std::io::Read;
+use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
+
+use anyhow::Context;
+use vmoon_lua::{Config, Ending, Runtime, Script};
+
+use crate::cli;
+use crate::{machines, signals, status, watchdog};
+
+/// Runs a script; the exit status.
+pub(crate) fn run(arguments: &cli::Run, color: bool) -> anyhow::Result<i32> {
+    let script = script(arguments)?;
+    let config = Config {
+        host: machines::host(),
+        backend: arguments.backend.clone().filter(|name| name != "auto"),
+        timeout: arguments.timeout,
+        signals: Some(signals::catch().context("signals cannot be caught")?),
+    };
+    if let Some(timeout) = config.timeout {
+        watchdog::start(timeout, config.host.clone(), color).context("no thread can be started")?;
+    }
+    let runtime = Runtime::new(config).context("the runtime cannot be started")?;
+    let ending = runtime.run(&script).context("Lua cannot be started")?;
+    match &ending {
+        Ending::Raised(reports) => {
+            for report in reports {
+                eprintln!("{}", report.paint(color));
+            }
+        }
+        Ending::TimedOut(report) => eprintln!("{}", report.paint(color)),
+        Ending::Done | Ending::Exited(_) | Ending::Interrupted | Ending::Terminated => {}
+    }
+    Ok(status::of(&ending))
+}
+
+fn script(given: &cli::Run) -> anyhow::Result<Script> {
+    let mut arguments: Vec<Vec<u8>> =
+        given.arguments.iter().cloned().map(OsString::into_vec).collect();
+    match (&given.code, &given.script) {
+        (Some(code), first) => {
+            // After -e CODE there is no script: what stands in its place is an argument.
+            if let Some(first) = first {
+                arguments.insert(0, first.clone().into_os_string().into_vec());
+            }
+            Ok(Script::code(code.clone().into_vec(), arguments))
+        }
+        (None, Some(path)) if path == Path::new("-") => {
+            let mut text = Vec::new();
+            std::io::stdin().read_to_end(&mut text).context("standard input cannot be read")?;
+            Ok(Script::stdin(text, arguments))
+        }
+        (None, Some(path)) => Ok(Script::file(path, arguments)?),
+        (None, None) => unreachable!("clap requires the script where there is no code"),
+    }
+}
