@@ -1,7 +1,6 @@
 //! The commands and their flags.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
@@ -55,13 +54,9 @@ pub(crate) struct Run {
     #[arg(short = 'e', value_name = "CODE", allow_hyphen_values = true)]
     pub(crate) code: Option<OsString>,
 
-    /// The script; `-` reads it from standard input
-    #[arg(required_unless_present = "code")]
-    pub(crate) script: Option<PathBuf>,
-
-    /// What the script finds in `arg` and in `...`
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARG")]
-    pub(crate) arguments: Vec<OsString>,
+    /// The script (`-` reads it from standard input), and what it finds in `arg` and in `...`
+    #[arg(trailing_var_arg = true, required_unless_present = "code", value_name = "SCRIPT] [ARG")]
+    pub(crate) script: Vec<OsString>,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -113,17 +108,23 @@ mod tests {
     fn arguments_after_the_script_are_the_scripts() {
         let given = run(&["run", "--timeout", "2s", "x.lua", "--timeout", "-v", "--"]);
         assert_eq!(given.timeout, Some(Duration::from_secs(2)));
-        assert_eq!(given.arguments, ["--timeout", "-v", "--"]);
-        let given = run(&["x.lua", "--version"]);
-        assert_eq!((given.script, given.arguments), (Some("x.lua".into()), vec!["--version".into()]));
+        assert_eq!(given.script, ["x.lua", "--timeout", "-v", "--"]);
+        assert_eq!(run(&["x.lua", "--version"]).script, ["x.lua", "--version"]);
+    }
+
+    #[test]
+    fn flags_before_the_script_must_be_known() {
+        for line in [&["vmoon", "run", "--no-such-flag", "x.lua"][..], &["vmoon", "run"]] {
+            assert!(Cli::try_parse_from(line).is_err(), "{line:?}");
+        }
     }
 
     #[test]
     fn code_and_standard_input() {
         let given = run(&["run", "-e", "-- a comment", "x"]);
         assert_eq!(given.code.as_deref(), Some("-- a comment".as_ref()));
-        assert_eq!(given.script, Some("x".into()));
-        assert_eq!(run(&["-", "y"]).script, Some("-".into()));
-        assert_eq!(run(&["-e", "print(1)"]).script, None);
+        assert_eq!(given.script, ["x"]);
+        assert_eq!(run(&["-", "y"]).script, ["-", "y"]);
+        assert!(run(&["-e", "print(1)"]).script.is_empty());
     }
 }

@@ -38,22 +38,16 @@ pub(crate) fn run(arguments: &cli::Run, color: bool) -> anyhow::Result<i32> {
 }
 
 fn script(given: &cli::Run) -> anyhow::Result<Script> {
-    let mut arguments: Vec<Vec<u8>> =
-        given.arguments.iter().cloned().map(OsString::into_vec).collect();
-    match (&given.code, &given.script) {
-        (Some(code), first) => {
-            // After -e CODE there is no script: what stands in its place is an argument.
-            if let Some(first) = first {
-                arguments.insert(0, first.clone().into_os_string().into_vec());
-            }
-            Ok(Script::code(code.clone().into_vec(), arguments))
-        }
-        (None, Some(path)) if path == Path::new("-") => {
-            let mut text = Vec::new();
-            std::io::stdin().read_to_end(&mut text).context("standard input cannot be read")?;
-            Ok(Script::stdin(text, arguments))
-        }
-        (None, Some(path)) => Ok(Script::file(path, arguments)?),
-        (None, None) => unreachable!("clap requires the script where there is no code"),
+    let mut words = given.script.iter().cloned();
+    if let Some(code) = &given.code {
+        return Ok(Script::code(code.clone().into_vec(), words.map(OsString::into_vec).collect()));
     }
+    let path = words.next().context("no script was given")?;
+    let arguments = words.map(OsString::into_vec).collect();
+    if path == "-" {
+        let mut text = Vec::new();
+        std::io::stdin().read_to_end(&mut text).context("standard input cannot be read")?;
+        return Ok(Script::stdin(text, arguments));
+    }
+    Ok(Script::file(Path::new(&path), arguments)?)
 }
