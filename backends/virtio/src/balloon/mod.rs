@@ -6,6 +6,8 @@ mod pages;
 mod reclaim;
 mod state;
 mod statistics;
+#[cfg(test)]
+mod tests;
 
 pub use device::Balloon;
 pub use host::BalloonHost;

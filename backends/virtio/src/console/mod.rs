@@ -3,6 +3,8 @@
 mod device;
 mod host;
 mod state;
+#[cfg(test)]
+mod tests;
 
 pub use device::{ConsoleDevice, ConsoleSink};
 pub use host::ConsoleHost;

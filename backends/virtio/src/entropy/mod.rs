@@ -2,6 +2,8 @@
 
 mod device;
 mod state;
+#[cfg(test)]
+mod tests;
 
 pub use device::Entropy;
 pub use state::{EntropySource, EntropyState};
