@@ -5,6 +5,7 @@ use vmoon_virtio::device::{FEATURE_EVENT_IDX, FEATURE_VERSION_1};
 
 use super::mmio::MmioTransport;
 use super::queue::QueueRegisters;
+#[allow(clippy::wildcard_imports, reason = "a list of offsets, nearly all of which are used")]
 use super::registers::*;
 
 impl MmioTransport {

@@ -33,7 +33,7 @@ impl Device for Fake {
     fn kind(&self) -> DeviceKind {
         DeviceKind::Entropy
     }
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         "fake"
     }
     fn queue_max_sizes(&self) -> &[u16] {

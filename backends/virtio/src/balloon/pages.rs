@@ -38,7 +38,9 @@ mod tests {
         #[test]
         fn ranges_hold_exactly_the_pages(list in prop::collection::vec(0..300_u32, 0..200)) {
             let mut pages = Pages::default();
-            list.iter().for_each(|page| pages.add(*page));
+            for &page in &list {
+                pages.add(page);
+            }
             let ranges = pages.take_ranges();
             let held: Vec<u64> = ranges.iter().cloned().flatten().collect();
             let expected: BTreeSet<u64> = list.into_iter().map(u64::from).collect();

@@ -47,9 +47,8 @@ impl Guest {
         let (mut device, host) =
             Balloon::new(Size(RAM), Box::new(freed.clone()), HostWaker::new(|| {}));
         device.activate(device.features());
-        let sizes = [128, 128, 16, 64];
-        let drivers =
-            [0, 1, 2, 3].map(|index| DriverQueue::new(index, sizes[index as usize], true));
+        let drivers = [(0, 128), (1, 128), (2, 16), (3, 64)]
+            .map(|(index, size)| DriverQueue::new(index, size, true));
         let queues = drivers.iter().map(DriverQueue::queue).collect();
         Self { device, host, freed, memory: memory(), drivers, queues }
     }

@@ -30,6 +30,7 @@ pub(super) enum Phase {
 
 /// A connection that the guest knows of, or is to know of.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "independent facts, not one state")]
 pub(super) struct Connection {
     pub(super) pipe: Arc<Pipe>,
     pub(super) ports: Ports,

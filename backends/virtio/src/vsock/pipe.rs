@@ -30,6 +30,7 @@ pub(super) struct Pipe {
 
 /// What the two sides share under the pipe's lock.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "independent facts, not one state")]
 pub(super) struct PipeState {
     pub(super) ports: Ports,
     pub(super) to_guest: ByteQueue,

@@ -102,7 +102,7 @@ impl Table {
         loop {
             let host = self.next_port;
             let next = host.0.wrapping_add(1);
-            self.next_port = if next >= NO_PORT { FIRST_PORT } else { VsockPort(next) };
+            self.next_port = if next == NO_PORT { FIRST_PORT } else { VsockPort(next) };
             let ports = Ports { host, guest };
             // The table is bounded, far below the number of ports.
             if !self.by_ports.contains_key(&ports) {

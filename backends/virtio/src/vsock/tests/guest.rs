@@ -76,10 +76,10 @@ impl Guest {
     pub(super) fn with_buffers(count: u16, buffer_size: u32) -> Self {
         let wakes = Arc::new(AtomicU32::new(0));
         let counter = Arc::clone(&wakes);
-        let waker = HostWaker::new(move || {
+        let host_waker = HostWaker::new(move || {
             counter.fetch_add(1, Ordering::Relaxed);
         });
-        let device = VsockDevice::new(GUEST_CID, waker);
+        let device = VsockDevice::new(GUEST_CID, host_waker);
         let queue = |index| DriverQueue::new(index, 256, true);
         let mut guest = Self {
             host: device.host(),

@@ -58,12 +58,20 @@ struct HostEnd {
     read: u32,
 }
 
+/// What the history goes back to: the device with its guest, and what both sides knew.
+struct Snapshot {
+    frozen: Frozen,
+    ends: BTreeMap<u32, GuestEnd>,
+    /// Bytes written and read by the host, and whether the connection was idle.
+    marks: BTreeMap<u32, (u32, u32, bool)>,
+}
+
 struct World {
     guest: Guest,
     listener: Box<dyn VsockListener>,
     ends: BTreeMap<u32, GuestEnd>,
     hosts: BTreeMap<u32, HostEnd>,
-    snapshots: Vec<(Frozen, BTreeMap<u32, GuestEnd>, BTreeMap<u32, (u32, u32, bool)>)>,
+    snapshots: Vec<Snapshot>,
 }
 
 /// The bytes of a sequence from a place on: each tells where it is.
@@ -169,7 +177,8 @@ impl World {
                     (port, (host.written, host.read, idle))
                 });
                 let marks = marks.collect();
-                self.snapshots.push((self.guest.freeze(), self.ends.clone(), marks));
+                let (frozen, ends) = (self.guest.freeze(), self.ends.clone());
+                self.snapshots.push(Snapshot { frozen, ends, marks });
             }
             Step::Restore(which) if which < self.snapshots.len() => self.restore(which),
             _ => {}
@@ -178,7 +187,7 @@ impl World {
     }
 
     fn restore(&mut self, which: usize) {
-        let (frozen, ends, marks) = &self.snapshots[which];
+        let Snapshot { frozen, ends, marks } = &self.snapshots[which];
         let believed = ends.clone();
         self.guest.thaw(frozen, RestoreMode::InPlace);
         self.ends = believed;

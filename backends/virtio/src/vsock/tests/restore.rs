@@ -54,7 +54,7 @@ fn a_writer_that_waited_is_woken() {
         guest.send_credit((1024, 7), 0, 0);
         let frozen = guest.freeze();
         let task = tokio::spawn(async move {
-            stream.write_all(&[1; 300_000]).await.unwrap();
+            stream.write_all(&vec![1; 300_000]).await.unwrap();
             stream
         });
         tokio::task::yield_now().await;
