@@ -8,7 +8,8 @@
 //! | `0x8000`–`0x8ff0` | boot stack |
 //! | `0x9000`–`0xefff` | page tables that map the first 4 GiB to themselves |
 //! | `0x20000`–`0x2ffff` | command line |
-//! | `0xe0000`–`0xfffff` | ACPI tables, RSDP first; reserved in the memory map |
+//! | `0xe0000`–`0xeffff` | ACPI tables, RSDP first |
+//! | `0xffff0` | what a kernel finds that resets itself by way of the BIOS |
 //! | 1 MiB – | kernel; the initramfs lies at the top of low memory |
 //! | 3 GiB – 4 GiB | no RAM: virtio-mmio devices, I/O APIC, local APICs |
 //! | 4 GiB – | the rest of RAM |
@@ -38,7 +39,13 @@ pub(crate) const LOW_MEMORY_END: u64 = 0x9_fc00;
 /// The ACPI tables, beginning with the RSDP, which legacy guests look for here.
 pub(crate) const ACPI_TABLES: GuestAddress = GuestAddress(0xe_0000);
 /// Room for the ACPI tables, in bytes.
-pub(crate) const ACPI_TABLES_SIZE: u64 = 0x2_0000;
+pub(crate) const ACPI_TABLES_SIZE: u64 = 0x1_0000;
+/// The area of a PC's BIOS.
+pub(crate) const BIOS: GuestAddress = GuestAddress(0xf_0000);
+/// Size of the BIOS's area, in bytes.
+pub(crate) const BIOS_SIZE: u64 = 0x1_0000;
+/// Where a processor in real mode starts the BIOS anew: its last 16 bytes.
+pub(crate) const BIOS_RESET: GuestAddress = GuestAddress(0xf_fff0);
 /// Where memory above the legacy areas begins, and where kernels may be loaded.
 pub(crate) const HIGH_MEMORY: GuestAddress = GuestAddress(0x10_0000);
 
@@ -110,6 +117,8 @@ pub(crate) fn ram_regions(size: u64) -> Vec<(GuestAddress, u64)> {
 pub(crate) enum RangeKind {
     /// Usable RAM.
     Ram,
+    /// Not to be used.
+    Reserved,
     /// RAM that holds ACPI tables, usable once they are read.
     AcpiTables,
 }
@@ -119,6 +128,7 @@ impl RangeKind {
     pub(crate) fn number(self) -> u32 {
         match self {
             Self::Ram => 1,
+            Self::Reserved => 2,
             Self::AcpiTables => 3,
         }
     }
@@ -146,6 +156,7 @@ pub(crate) fn memory_map(size: u64) -> Vec<MemoryRange> {
     let mut map = vec![
         ram(0, LOW_MEMORY_END.min(low_end)),
         MemoryRange { start: ACPI_TABLES.0, size: ACPI_TABLES_SIZE, kind: RangeKind::AcpiTables },
+        MemoryRange { start: BIOS.0, size: BIOS_SIZE, kind: RangeKind::Reserved },
         ram(HIGH_MEMORY.0, low_end),
     ];
     map.extend(ram_regions(size).get(1).map(|(start, rest)| ram(start.0, start.0 + rest)));

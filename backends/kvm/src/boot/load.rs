@@ -220,6 +220,7 @@ fn write<M: GuestMemory>(
         memory.write_slice(initrd.bytes(), GuestAddress(range.start))?;
     }
     memory.write_slice(cmdline, layout::COMMAND_LINE)?;
+    tables::write_bios(memory)?;
     match plan.entry {
         Entry::Linux64 { .. } => {
             zero_page::write(memory, plan.header, placement)?;

@@ -1,8 +1,9 @@
-//! Page tables and descriptor table that the boot vCPU starts with.
+//! Page tables and descriptor table that the boot vCPU starts with, and a BIOS of nine bytes.
 
 use vm_memory::{Bytes, GuestAddress, GuestMemory, GuestMemoryResult};
 
 use super::layout;
+use crate::legacy::ports;
 
 const PAGE: u64 = 0x1000;
 const PRESENT_WRITABLE: u64 = 0b11;
@@ -48,4 +49,18 @@ pub(super) fn write_gdt<M: GuestMemory>(memory: &M, long_mode: bool) -> GuestMem
     let entries: [u64; GDT_ENTRIES] = [0, 0, code, 0x00cf_9300_0000_ffff, 0x0000_8b00_0000_0067];
     let bytes: Vec<u8> = entries.iter().flat_map(|entry| entry.to_le_bytes()).collect();
     memory.write_slice(&bytes, layout::GDT)
+}
+
+/// Makes the BIOS's entry reset the machine. Linux takes that way on a hardware-reduced platform
+/// without EFI: it expects EFI to reset it, finds none, and starts the BIOS in real mode.
+pub(super) fn write_bios<M: GuestMemory>(memory: &M) -> GuestMemoryResult<()> {
+    const MOVE_TO_DX: u8 = 0xba;
+    const MOVE_TO_AL: u8 = 0xb0;
+    const OUT_DX_AL: u8 = 0xee;
+    const HALT: u8 = 0xf4;
+    const JUMP_BACK_TO_HALT: [u8; 2] = [0xeb, 0xfd];
+    let [low, high] = ports::RESET.to_le_bytes();
+    let write = [MOVE_TO_DX, low, high, MOVE_TO_AL, ports::RESET_VALUE, OUT_DX_AL, HALT];
+    let code = [&write[..], &JUMP_BACK_TO_HALT].concat();
+    memory.write_slice(&code, layout::BIOS_RESET)
 }

@@ -118,7 +118,7 @@ fn a_bzimage_is_loaded_with_its_initramfs() {
     assert_eq!(size as usize, initramfs(5000).len());
     assert!(start % 4096 == 0 && start + size <= 64 << 20 && start + size > (64 << 20) - 4096);
     let entries: u8 = memory.read_obj(GuestAddress(layout::ZERO_PAGE.0 + 0x1e8)).unwrap();
-    assert_eq!(entries, 3);
+    assert_eq!(entries, 4);
 
     let pvh = options(64 << 20, EntryProtocol::Pvh);
     let error = load(&memory, &source(&kernel, None), &pvh).unwrap_err();
