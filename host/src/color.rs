@@ -36,8 +36,6 @@ impl Color {
 pub(crate) fn failure(error: &anyhow::Error, color: bool) -> String {
     match error.downcast_ref::<vmoon_core::Error>() {
         Some(error) => Report::of_error(error).paint(color),
-        None => {
-            Report { message: format!("{error:#}"), ..Report::default() }.paint(color)
-        }
+        None => Report { message: format!("{error:#}"), ..Report::default() }.paint(color),
     }
 }

@@ -26,15 +26,17 @@ fn place_of_command(arguments: &[OsString]) -> Option<usize> {
         let Some(text) = argument.to_str() else { return Some(at) };
         if WITH_VALUE.contains(&text) {
             at += 2;
-        } else if WITH_VALUE.iter().any(|flag| {
-            text.strip_prefix(flag).is_some_and(|rest| rest.starts_with('='))
-        }) || text == "--verbose"
-            || (text.len() > 1 && text.strip_prefix('-').is_some_and(|v| v.bytes().all(|b| b == b'v')))
+        } else if WITH_VALUE
+            .iter()
+            .any(|flag| text.strip_prefix(flag).is_some_and(|rest| rest.starts_with('=')))
+            || text == "--verbose"
+            || (text.len() > 1
+                && text.strip_prefix('-').is_some_and(|v| v.bytes().all(|b| b == b'v')))
         {
             at += 1;
         } else {
-            let known = ["-h", "--help", "-V", "--version", "help"].contains(&text)
-                || is_command(text);
+            let known =
+                ["-h", "--help", "-V", "--version", "help"].contains(&text) || is_command(text);
             return (!known).then_some(at);
         }
     }

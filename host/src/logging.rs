@@ -8,10 +8,8 @@ use crate::cli::Cli;
 
 /// Starts logging as the command line asks; warnings are always shown.
 pub(crate) fn start(cli: &Cli, color: bool) -> anyhow::Result<()> {
-    let format = tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_ansi(color)
-        .without_time();
+    let format =
+        tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(color).without_time();
     match &cli.log {
         Some(filter) => {
             let filter = EnvFilter::try_new(filter)

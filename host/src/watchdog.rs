@@ -20,7 +20,8 @@ pub(crate) fn start(timeout: Duration, host: Arc<Host>, color: bool) -> std::io:
     let watch = move || {
         thread::sleep(timeout.saturating_add(GRACE));
         host.close_all();
-        let message = format!("the script did not end within {timeout:?}, nor when it was asked to");
+        let message =
+            format!("the script did not end within {timeout:?}, nor when it was asked to");
         let error = Error::new(Code::VmTimeout, message)
             .with_hint("it is lost in one call of Lua's library, or in a `<close>`");
         eprintln!("{}", Report::of_error(&error).paint(color));

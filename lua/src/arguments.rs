@@ -39,11 +39,7 @@ impl Arguments {
 
     /// The error of a wrong argument. `wanted` says what would be right.
     pub(crate) fn wrong(&self, index: usize, wanted: &str) -> Error {
-        wrong(
-            &format!("argument {} of {}", index + 1, self.function),
-            wanted,
-            self.value(index),
-        )
+        wrong(&format!("argument {} of {}", index + 1, self.function), wanted, self.value(index))
     }
 
     /// A string; numbers count as strings, as everywhere in Lua.

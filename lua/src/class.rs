@@ -6,8 +6,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use mlua::{
-    Function, IntoLua, IntoLuaMulti, Lua, MetaMethod, MultiValue, Table, UserData,
-    UserDataFields, UserDataMethods, UserDataRegistry, Value,
+    Function, IntoLua, IntoLuaMulti, Lua, MetaMethod, MultiValue, Table, UserData, UserDataFields,
+    UserDataMethods, UserDataRegistry, Value,
 };
 use vmoon_core::{Code, Error, Vm};
 
@@ -132,7 +132,7 @@ impl<T: Handle> Class<T> {
             let outcome = body(lua, this, Arguments::new(name, values));
             Ok(Reply::new(lua, outcome, machine.as_ref()))
         })?;
-        self.add(name, results, function)
+        self.add(name, results, &function)
     }
 
     /// A method that waits.
@@ -161,7 +161,7 @@ impl<T: Handle> Class<T> {
                 Ok(Reply::new(&lua, outcome, machine.as_ref()))
             }
         })?;
-        self.add(name, results, function)
+        self.add(name, results, &function)
     }
 
     /// A field that is computed when it is read.
@@ -209,10 +209,10 @@ impl<T: Handle> Class<T> {
         self.getters.raw_set(name, getter)
     }
 
-    fn add(&mut self, name: &'static str, results: Results, body: Function) -> mlua::Result<()> {
+    fn add(&mut self, name: &'static str, results: Results, body: &Function) -> mlua::Result<()> {
         let key = name.rsplit([':', '.']).next().unwrap_or(name);
         self.names.push(key);
-        self.methods.raw_set(key, wrap(&self.lua, results, &body)?)
+        self.methods.raw_set(key, wrap(&self.lua, results, body)?)
     }
 
     fn index(self) -> mlua::Result<Value> {
@@ -230,10 +230,11 @@ impl<T: Handle> Class<T> {
                 .with_detail("key", name);
             Ok(Reply::<()>::new(lua, Err(error.into()), None))
         })?;
-        Context::of(&self.lua)
-            .prelude
-            .get::<Function>("index")?
-            .call((self.methods, self.getters, unknown))
+        Context::of(&self.lua).prelude.get::<Function>("index")?.call((
+            self.methods,
+            self.getters,
+            unknown,
+        ))
     }
 }
 

@@ -113,7 +113,10 @@ pub(crate) async fn wait(
         Ok(Err(fault)) => Err(fault),
         Err(_) => Err(Error::new(
             Code::VmTimeout,
-            format!("the console did not show {:?} within {timeout:?}", pattern.display().to_string()),
+            format!(
+                "the console did not show {:?} within {timeout:?}",
+                pattern.display().to_string()
+            ),
         )
         .with_hint("console:text() is all that was printed; the pattern is a Lua pattern")
         .with_detail("timeout", timeout.as_secs_f64())
@@ -137,8 +140,7 @@ async fn grown_or_ended(machine: &Machine, position: u64) -> bool {
 
 fn ended(machine: &Machine, pattern: &LuaString) -> Error {
     let status = machine.vm().status();
-    let code =
-        if status.state == State::Crashed { Code::GuestPanic } else { Code::GuestStopped };
+    let code = if status.state == State::Crashed { Code::GuestPanic } else { Code::GuestStopped };
     let mut message = format!(
         "the machine is {} and its console has not shown {:?}",
         status.state,
@@ -173,7 +175,11 @@ fn find(lua: &Lua, text: &[u8], pattern: &LuaString) -> Outcome<Option<(MultiVal
 fn bad(pattern: &LuaString, error: &mlua::Error) -> Fault {
     Error::new(
         Code::VmSpec,
-        format!("{:?} is not a Lua pattern: {}", pattern.display().to_string(), crate::trace::first_line(error)),
+        format!(
+            "{:?} is not a Lua pattern: {}",
+            pattern.display().to_string(),
+            crate::trace::first_line(error)
+        ),
     )
     .with_hint("the characters ^$()%.[]*+-? are special; % before one takes it literally")
     .into()

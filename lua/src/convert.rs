@@ -43,16 +43,15 @@ pub(crate) fn kind(value: &Value) -> String {
         Value::Boolean(value) => value.to_string(),
         Value::Integer(value) => value.to_string(),
         Value::Number(value) => value.to_string(),
-        Value::String(text) if text.as_bytes().len() <= 40 => format!("{:?}", text.to_string_lossy()),
+        Value::String(text) if text.as_bytes().len() <= 40 => {
+            format!("{:?}", text.to_string_lossy())
+        }
         other => format!("a {}", other.type_name()),
     }
 }
 
 /// The words of `known` that `word` may have been meant to be: at most two edits away.
-pub(crate) fn nearest<'a>(
-    word: &str,
-    known: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     known
         .into_iter()
         .map(|candidate| (edits(word, candidate), candidate))

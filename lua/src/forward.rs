@@ -74,7 +74,8 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 impl Forward {
     /// Opens the forward that the options describe.
     pub(crate) async fn open(vm: &Arc<Vm>, arguments: &Arguments) -> Outcome<Self> {
-        arguments.table(0, "a table of options, such as { port = 80, tcp = \"127.0.0.1:8080\" }")?;
+        arguments
+            .table(0, "a table of options, such as { port = 80, tcp = \"127.0.0.1:8080\" }")?;
         let options = arguments.options(0, OPTIONS)?;
         let port = options.value("port")?;
         let port = whole(&port)

@@ -75,7 +75,8 @@ impl Handle for Listener {
             let accepted = async { this.accept().await?.ok_or_else(|| this.closed().into()) };
             limited(timeout, &what, accepted).await
         })?;
-        class.waiting("listener:next", Results::One, async |_, this: Self, _| this.accept().await)?;
+        class
+            .waiting("listener:next", Results::One, async |_, this: Self, _| this.accept().await)?;
         class.method("listener:incoming", Results::All, |lua, this, _| {
             iterator(lua, this, "next", false)
         })?;

@@ -192,10 +192,7 @@ mod tests {
     #[test]
     fn positions_are_not_options() {
         let lua = Lua::new();
-        assert_eq!(
-            error(options(&lua, "{ 'x' }")).message(),
-            "unknown option '[1]' for vm:test"
-        );
+        assert_eq!(error(options(&lua, "{ 'x' }")).message(), "unknown option '[1]' for vm:test");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use mlua::{Lua, UserData, UserDataRegistry, Value};
 use vmoon_core::vm::{self, ExecResult, Output, ProcessInput};
@@ -152,6 +153,11 @@ impl Process {
         if self.0.output.is_open() { Ok(()) } else { Err(self.closed().into()) }
     }
 
+    fn late(&self, timeout: Duration) -> Error {
+        let message = format!("{:?} did not end within {timeout:?}", self.0.command);
+        Error::new(Code::ExecTimeout, message).with_hint("it runs on; proc:kill() ends it")
+    }
+
     fn closed(&self) -> Error {
         Error::new(Code::VsockReset, format!("the process {:?} was closed", self.0.command))
             .with_hint("proc:wait() before proc:close() tells how it ended")
@@ -203,27 +209,17 @@ impl Handle for Process {
         class.waiting("proc:wait", Results::One, async |lua: Lua, this: Self, arguments| {
             let timeout = arguments.options(0, &["timeout"])?.duration("timeout")?;
             let waiting = this.0.output.with(async |reader| reader.wait().await);
-            let ended = match timeout {
-                None => waiting.await,
-                Some(timeout) => match tokio::time::timeout(timeout, waiting).await {
-                    Ok(ended) => ended,
-                    Err(_) => {
-                        let command = &this.0.command;
-                        return Err(Error::new(
-                            Code::ExecTimeout,
-                            format!("{command:?} did not end within {timeout:?}"),
-                        )
-                        .with_hint("it runs on; proc:kill() ends it")
-                        .into());
-                    }
-                },
-            };
+            let limit = timeout.unwrap_or(Duration::MAX);
+            let ended = tokio::time::timeout(limit, waiting)
+                .await
+                .map_err(|_| this.late(timeout.unwrap_or_default()))?;
             Ok(result_table(&lua, &ended.ok_or_else(|| this.closed())??)?)
         })?;
         class.waiting("proc:kill", Results::None, async |_, this: Self, arguments| {
             this.check_open()?;
-            let signal = signal(arguments.value(0))
-                .ok_or_else(|| arguments.wrong(0, "a signal: a name such as \"TERM\", or a number"))?;
+            let signal = signal(arguments.value(0)).ok_or_else(|| {
+                arguments.wrong(0, "a signal: a name such as \"TERM\", or a number")
+            })?;
             Ok(this.0.input.signal(signal).await?)
         })?;
         class.method("proc:close", Results::None, |_, this, _| {

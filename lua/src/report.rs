@@ -48,7 +48,7 @@ impl Report {
                 let text = text.to_string_lossy();
                 let (found, message) = place::split_position(&text, &report.frames, sources);
                 position = found;
-                report.message = message.to_owned();
+                message.clone_into(&mut report.message);
             }
             Value::Error(error) => report.message = first_line(error),
             other => report.message = shown(lua, other),

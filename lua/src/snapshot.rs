@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::task::{Context as Poller, Poll, Waker};
+use std::task::{Context as Poller, Waker};
 use std::time::SystemTime;
 
 use mlua::{Lua, MetaMethod, MultiValue, UserData, UserDataMethods, UserDataRegistry, Value};
@@ -37,7 +37,7 @@ impl Snapshot {
         });
         // Polled here once, so that the request is sent before the script goes on.
         let mut poller = Poller::from_waker(Waker::noop());
-        if let Poll::Pending = deletion.as_mut().poll(&mut poller) {
+        if deletion.as_mut().poll(&mut poller).is_pending() {
             tokio::task::spawn_local(deletion);
         }
     }

@@ -72,12 +72,13 @@ fn ready(options: &Options, agent: bool) -> Outcome<Ready> {
         Value::Nil | Value::Boolean(false) => Ok(Ready::Nothing),
         Value::String(_) => match options.text("ready")?.as_deref() {
             Some("agent") | None if agent => Ok(Ready::Agent),
-            Some("agent") | None => {
-                Err(Error::new(Code::VmSpec, "ready = \"agent\" and agent = false exclude each other")
-                    .with_hint("let `ready` be a pattern that the console prints, or false")
-                    .with_detail("key", "ready")
-                    .into())
-            }
+            Some("agent") | None => Err(Error::new(
+                Code::VmSpec,
+                "ready = \"agent\" and agent = false exclude each other",
+            )
+            .with_hint("let `ready` be a pattern that the console prints, or false")
+            .with_detail("key", "ready")
+            .into()),
             Some(pattern) => Ok(Ready::Console(pattern.to_owned())),
         },
         other => Err(options
@@ -205,7 +206,7 @@ mod tests {
         assert!(spec.shares[0].readonly && !spec.balloon);
         assert_eq!(spec.vsock, Some(VsockSpec { cid: Some(Cid(9)) }));
         assert_eq!(spec.ready, Ready::Console("login:".to_owned()));
-        assert_eq!(spec.timeout, Duration::from_secs(60));
+        assert_eq!(spec.timeout, Duration::from_mins(1));
         assert!(matches!(spec.guest, Guest::Kernel { .. }));
     }
 

@@ -161,17 +161,22 @@ impl Handle for Stream {
         class.waiting("stream:read", Results::One, async |lua: Lua, this: Self, arguments| {
             // read(), read(n), read(n, opts) and read(opts).
             let options = usize::from(!matches!(arguments.value(0), Value::Table(_)));
-            let most = if options == 0 { CHUNK } else { arguments.count(0, Some(CHUNK))?.min(MOST) };
+            let most =
+                if options == 0 { CHUNK } else { arguments.count(0, Some(CHUNK))?.min(MOST) };
             let timeout = timeout(&arguments, options)?;
             if most == 0 {
                 return Ok(Value::String(lua.create_string("")?));
             }
             limited(timeout, "nothing came", this.read(&lua, most)).await
         })?;
-        class.waiting("stream:read_line", Results::One, async |lua: Lua, this: Self, arguments| {
-            let timeout = timeout(&arguments, 0)?;
-            limited(timeout, "no line came", this.read_line(&lua)).await
-        })?;
+        class.waiting(
+            "stream:read_line",
+            Results::One,
+            async |lua: Lua, this: Self, arguments| {
+                let timeout = timeout(&arguments, 0)?;
+                limited(timeout, "no line came", this.read_line(&lua)).await
+            },
+        )?;
         class.method("stream:lines", Results::All, |lua, this, _| {
             iterator(lua, this, "read_line", false)
         })?;

@@ -110,11 +110,7 @@ async fn map(lua: &Lua, arguments: &Arguments) -> Outcome<Table> {
 }
 
 /// The first result of each call, in their order.
-async fn together(
-    lua: &Lua,
-    calls: Vec<(Function, MultiValue)>,
-    limit: usize,
-) -> Outcome<Table> {
+async fn together(lua: &Lua, calls: Vec<(Function, MultiValue)>, limit: usize) -> Outcome<Table> {
     let results = lua.create_table_with_capacity(calls.len(), 0)?;
     let mut waiting = calls.into_iter().enumerate();
     let mut running = FuturesUnordered::new();

@@ -236,7 +236,8 @@ fn unknown_names_suggest_the_known_ones() {
 
 #[test]
 fn an_unknown_option_is_underlined_where_it_is_written() {
-    let text = picture("local vmoon = require 'vmoon'\nvmoon.boot {\n  cpus = 1,\n  memroy = 2,\n}");
+    let text =
+        picture("local vmoon = require 'vmoon'\nvmoon.boot {\n  cpus = 1,\n  memroy = 2,\n}");
     assert_eq!(
         text,
         "\
@@ -286,9 +287,8 @@ fn errors_of_closes_are_shown_with_the_error_that_they_hid() {
     assert_eq!(reports[0].message, "first");
     assert_eq!(reports[1].message, "second");
     assert!(reports[1].to_string().contains("<close>"));
-    let reports = raised(
-        "local g <close> = setmetatable({}, { __close = function() error 'alone' end })",
-    );
+    let reports =
+        raised("local g <close> = setmetatable({}, { __close = function() error 'alone' end })");
     assert_eq!((reports.len(), reports[0].message.as_str()), (1, "alone"));
 }
 

@@ -62,7 +62,8 @@ async fn each(
     }
     let mut stdout = Vec::new();
     for (index, command) in commands.into_iter().enumerate() {
-        let mut request = ExecRequest { command: parse(function, index, &command)?, ..ExecRequest::default() };
+        let mut request =
+            ExecRequest { command: parse(function, index, &command)?, ..ExecRequest::default() };
         apply(&mut request, &options)?;
         let described = request.describe();
         let result = this.vm().exec(request).await?;
@@ -147,7 +148,11 @@ fn parse(function: &'static str, index: usize, value: &Value) -> Outcome<Command
                     _ => Err(refuse()),
                 })
                 .collect::<Result<_, _>>()?;
-            if arguments.is_empty() { Err(refuse().into()) } else { Ok(Command::Arguments(arguments)) }
+            if arguments.is_empty() {
+                Err(refuse().into())
+            } else {
+                Ok(Command::Arguments(arguments))
+            }
         }
         _ => Err(refuse().into()),
     }
@@ -169,7 +174,11 @@ fn apply(request: &mut ExecRequest, options: &Options) -> Outcome<()> {
             let (name, value) = pair?;
             let (Value::String(name), Some(value)) = (&name, variable(&value)) else {
                 return Err(options
-                    .wrong("env", "a table from names to strings or numbers", &Value::Table(variables))
+                    .wrong(
+                        "env",
+                        "a table from names to strings or numbers",
+                        &Value::Table(variables),
+                    )
                     .into());
             };
             request.environment.push((name.as_bytes().to_vec(), value));

@@ -21,16 +21,7 @@ pub(super) fn define(class: &mut Class<Machine>) -> mlua::Result<()> {
     })?;
     class.waiting("vm:restore", Results::None, async |_, this: Machine, arguments| {
         let selector = selector(&arguments)?;
-        let options = match arguments.value(1) {
-            Value::Nil => RestoreOptions::default(),
-            _ => {
-                let options = arguments.options(1, &["paused", "deterministic"])?;
-                RestoreOptions {
-                    paused: options.flag("paused")?.unwrap_or(false),
-                    deterministic: options.flag("deterministic")?.unwrap_or(false),
-                }
-            }
-        };
+        let options = restore_options(&arguments)?;
         this.vm().restore(&selector, options).await?;
         // What was printed before belongs to another life.
         this.move_console(this.vm().console().end());
@@ -41,6 +32,18 @@ pub(super) fn define(class: &mut Class<Machine>) -> mlua::Result<()> {
         let keep = arguments.count(0, None)?;
         let deleted = this.vm().prune(keep).await?;
         Ok(lua.create_sequence_from(deleted.iter().map(ToString::to_string))?)
+    })
+}
+
+fn restore_options(arguments: &Arguments) -> Outcome<RestoreOptions> {
+    // Most restores have none, and are done by the thousand.
+    if arguments.value(1).is_nil() {
+        return Ok(RestoreOptions::default());
+    }
+    let options = arguments.options(1, &["paused", "deterministic"])?;
+    Ok(RestoreOptions {
+        paused: options.flag("paused")?.unwrap_or(false),
+        deterministic: options.flag("deterministic")?.unwrap_or(false),
     })
 }
 

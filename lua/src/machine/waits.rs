@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use mlua::Value;
+use vmoon_core::vm::ExecResult;
 use vmoon_core::{Code, Error, State};
 use vmoon_protocol::message::Watch;
 
@@ -78,24 +79,22 @@ async fn wait_until(lua: &mlua::Lua, this: &Machine, arguments: &Arguments) -> O
         }
         tokio::time::sleep(interval.min(left(start, timeout).unwrap_or_default())).await;
     }
-    let described = request.describe();
-    let mut message = format!("{described:?} did not succeed within {timeout:?}");
-    let mut error = match last {
-        None => {
-            message.push_str("; it has not ended once");
-            Error::new(Code::VmTimeout, message)
-        }
-        Some(result) => {
-            let output = tail(&result);
-            message.push_str(&format!("; the last attempt exited with code {}", result.code));
-            Error::new(Code::VmTimeout, message)
-                .with_detail("status", result.code)
-                .with_detail("output", output)
-        }
+    Err(late(&request.describe(), timeout, last.as_ref()).into())
+}
+
+/// The error of a command that did not succeed in time, with its last attempt.
+fn late(command: &str, timeout: Duration, last: Option<&ExecResult>) -> Error {
+    let attempt = match last {
+        None => "it has not ended once".to_owned(),
+        Some(last) => format!("the last attempt exited with code {}", last.code),
     };
-    error = error
+    let message = format!("{command:?} did not succeed within {timeout:?}; {attempt}");
+    let error = Error::new(Code::VmTimeout, message)
         .with_hint("`timeout` is how long to wait, `interval` the rest between two attempts")
-        .with_detail("command", described)
+        .with_detail("command", command)
         .with_detail("timeout", timeout.as_secs_f64());
-    Err(error.into())
+    match last {
+        None => error,
+        Some(last) => error.with_detail("status", last.code).with_detail("output", tail(last)),
+    }
 }

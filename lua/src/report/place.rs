@@ -28,8 +28,8 @@ pub(super) fn split_position<'a>(
     sources: &mut Sources,
 ) -> (Option<(String, usize)>, &'a str) {
     let Some((shown, line, rest)) = parse_position(message) else { return (None, message) };
-    let framed = frames.iter().find(|frame| display(&frame.chunk) == shown);
-    let chunk = framed.map(|frame| frame.chunk.clone()).or_else(|| sources.chunk_shown_as(shown));
+    let running = frames.iter().find(|frame| display(&frame.chunk) == shown);
+    let chunk = running.map(|frame| frame.chunk.clone()).or_else(|| sources.chunk_shown_as(shown));
     match chunk {
         Some(chunk) => (Some((chunk, line)), rest),
         None => (None, message),
@@ -55,8 +55,8 @@ pub(super) fn find(
     message: &str,
     sources: &mut Sources,
 ) -> Option<Place> {
-    let (chunk, line) = position
-        .or_else(|| frames.first().map(|frame| (frame.chunk.clone(), frame.line)))?;
+    let (chunk, line) =
+        position.or_else(|| frames.first().map(|frame| (frame.chunk.clone(), frame.line)))?;
     let callee = frames
         .iter()
         .find(|frame| frame.chunk == chunk && frame.line == line)
@@ -141,7 +141,8 @@ mod tests {
     use super::*;
     use crate::runtime::Script;
 
-    const CODE: &str = "local x = 1\nlocal agent <close> = vm:connect(5000)\n\tboot {\n  cpuz = 2 }";
+    const CODE: &str =
+        "local x = 1\nlocal agent <close> = vm:connect(5000)\n\tboot {\n  cpuz = 2 }";
 
     fn frame(line: usize, callee: Option<&str>) -> Frame {
         let chunk = "=(command line)".to_owned();

@@ -52,7 +52,9 @@ impl Raised {
             })
             .collect();
         for report in reports.iter_mut().skip(1) {
-            report.notes.push("raised by a `<close>` while the error above ended the script".into());
+            report
+                .notes
+                .push("raised by a `<close>` while the error above ended the script".into());
         }
         reports
     }
@@ -73,13 +75,11 @@ pub(super) fn task_handler(lua: &Lua) -> mlua::Result<Function> {
 /// Keeps where the error was raised, unless that is known.
 fn note(lua: &Lua, value: &Value) -> mlua::Result<()> {
     let note = Note::here(lua, None);
-    match value {
-        Value::Table(table) => trace::remember(lua, table, note),
-        _ => {
-            Context::of(lua).keep_origin(value, note);
-            Ok(())
-        }
+    if let Value::Table(table) = value {
+        return trace::remember(lua, table, note);
     }
+    Context::of(lua).keep_origin(value, note);
+    Ok(())
 }
 
 /// Where the error was raised.

@@ -1,0 +1,242 @@
+---@meta
+
+---A machine. `<close>` ends it at once; so does dropping the last reference.
+---@class vmoon.Vm
+---@field id string a UUID
+---@field name string
+---@field state vmoon.State
+---@field backend string
+---@field cpus integer
+---@field memory integer bytes
+---@field cid integer the guest's vsock CID
+---@field mac string
+---@field console vmoon.Console
+---@field balloon vmoon.Balloon
+local Vm = {}
+
+---Starts a created machine. A failed start goes back to `created`.
+function Vm:start() end
+
+---Returns once no vCPU runs guest code.
+function Vm:pause() end
+
+---Goes on after `pause`.
+function Vm:resume() end
+
+---Asks the agent, then presses the power button; forced at the timeout (`"10s"` by default).
+---@param opts? { timeout: vmoon.Duration? }
+---@return "graceful"|"forced"
+function Vm:stop(opts) end
+
+---Ends the machine at once; the handle stays open, for a restore.
+function Vm:kill() end
+
+---Closes a machine that does not run.
+function Vm:remove() end
+
+---Ends the machine and frees all that it holds. Idempotent.
+function Vm:close() end
+
+---Waits for a state; `"30s"` by default.
+---@param state vmoon.State
+---@param opts? { timeout: vmoon.Duration? }
+function Vm:wait(state, opts) end
+
+---@class vmoon.ExecOptions
+---@field stdin? string|false the whole of standard input; `false` or nothing for none
+---@field env? table<string, string|number> added to the agent's environment
+---@field cwd? string
+---@field timeout? vmoon.Duration then the command is killed, and `exec.timeout` raised
+---@field user? string|integer
+
+---@class vmoon.ExecResult
+---@field code integer the exit code; 128 + signal when a signal ended it
+---@field signal? integer
+---@field stdout string
+---@field stderr string
+---@field ok boolean whether the code is 0
+---@field duration number seconds by the guest's clock
+
+---Runs a command: text for the guest's `sh -c` (the micro guest splits it into words), or a table of
+---arguments. A code other than 0 is data, not an error.
+---@param cmd string|(string|number)[]
+---@param opts? vmoon.ExecOptions
+---@return vmoon.ExecResult
+function Vm:exec(cmd, opts) end
+
+---Starts a command that runs while the script goes on. Standard input stays open unless `stdin` is given.
+---@param cmd string|(string|number)[]
+---@param opts? vmoon.ExecOptions
+---@return vmoon.Proc
+function Vm:spawn(cmd, opts) end
+
+---Runs commands, one after the other, and returns what they print. Raises `exec.status` when one
+---fails. A last table without positions is taken as options.
+---@param cmd string|(string|number)[]
+---@param ... string|(string|number)[]|vmoon.ExecOptions
+---@return string stdout
+function Vm:succeed(cmd, ...) end
+
+---The opposite: raises `exec.status` when a command succeeds.
+---@param cmd string|(string|number)[]
+---@param ... string|(string|number)[]|vmoon.ExecOptions
+---@return string stdout
+function Vm:fail(cmd, ...) end
+
+---Repeats a command until it succeeds (`timeout` `"30s"`, `interval` `"200ms"` by default).
+---@param cmd string|(string|number)[]
+---@param opts? { timeout: vmoon.Duration?, interval: vmoon.Duration? }
+---@return string stdout
+function Vm:wait_until(cmd, opts) end
+
+---Waits until somebody listens on a port in the guest; `"30s"` by default.
+---@param port integer
+---@param opts? { timeout: vmoon.Duration? }
+function Vm:wait_port(port, opts) end
+
+---Waits until a file exists in the guest; `"30s"` by default.
+---@param path string
+---@param opts? { timeout: vmoon.Duration? }
+function Vm:wait_file(path, opts) end
+
+---Waits until a systemd unit is active; `"30s"` by default.
+---@param name string
+---@param opts? { timeout: vmoon.Duration? }
+function Vm:wait_unit(name, opts) end
+
+---@class vmoon.Info
+---@field id string
+---@field name string
+---@field backend string
+---@field state vmoon.State
+---@field reason? string why it crashed or stopped
+---@field cpus integer
+---@field memory integer bytes
+---@field uptime number seconds
+---@field host_rss integer bytes of guest memory that are resident on the host
+---@field dirty_pages integer pages dirtied since the last snapshot or restore
+---@field devices { name: string, status: string }[]
+
+---Figures for people.
+---@return vmoon.Info
+function Vm:info() end
+
+---Freezes memory, vCPUs, devices and overlay disks as one unit; the machine goes on.
+---@param name? string
+---@return vmoon.Snapshot
+function Vm:snapshot(name) end
+
+---Goes back, in place. The newest snapshot of a name is taken.
+---@param snapshot vmoon.Snapshot|string
+---@param opts? { paused: boolean?, deterministic: boolean? }
+function Vm:restore(snapshot, opts) end
+
+---The snapshots that exist, newest first.
+---@return vmoon.Snapshot[]
+function Vm:snapshots() end
+
+---Deletes all but the newest `keep`.
+---@param keep integer
+---@return string[] ids of those deleted, oldest first
+function Vm:prune(keep) end
+
+---Connects to a program in the guest; `"10s"` by default. Raises `vsock.refused` when nobody listens.
+---@param port integer
+---@param opts? { timeout: vmoon.Duration? }
+---@return vmoon.Stream
+function Vm:connect(port, opts) end
+
+---Answers programs of the guest that connect to the host.
+---@param port integer
+---@return vmoon.Listener
+function Vm:listen(port) end
+
+---@class vmoon.ForwardOptions
+---@field port integer the vsock port
+---@field unix? string the path of a Unix socket of the host
+---@field tcp? string an address of the host, such as `"127.0.0.1:8080"`; port 0 takes a free one
+---@field from? "host"|"guest" which side connects; `"host"` by default
+
+---Carries connections between a socket of the host and a port of the guest, until it is closed.
+---@param opts vmoon.ForwardOptions
+---@return vmoon.Forward
+function Vm:forward(opts) end
+
+---@class vmoon.Console
+local Console = {}
+
+---All that the guest printed, as far as it is kept: the newest 4 MiB at least.
+---@return string
+function Console:text() end
+
+---The last lines; 10 by default.
+---@param count? integer
+---@return string
+function Console:tail(count) end
+
+---Iterates over the lines from the first, and follows the console until the machine is closed.
+---@return fun(): string?
+function Console:lines() end
+
+---Waits until the console shows a Lua pattern (`"30s"` by default). The search begins after what the
+---previous `wait` of this machine found, and after the latest restore. Returns the captures, or the
+---whole match where the pattern has none.
+---@param pattern string
+---@param opts? { timeout: vmoon.Duration? }
+---@return string ...
+function Console:wait(pattern, opts) end
+
+---Types.
+---@param text string
+function Console:write(text) end
+
+---@class vmoon.Balloon
+---@field target integer bytes that the guest should be left with
+---@field actual integer bytes that the guest is left with
+local Balloon = {}
+
+---Sets the memory that the guest should be left with. With `wait` it returns once it is, or raises
+---`balloon.timeout` (`"10s"` by default).
+---@param target vmoon.Size
+---@param opts? { wait: boolean?, timeout: vmoon.Duration? }
+function Balloon:set(target, opts) end
+
+---The guest's own figures, absent where it reports none; bytes or events.
+---@class vmoon.BalloonStats
+---@field host_rss integer bytes of guest memory that are resident on the host
+---@field free_memory? integer
+---@field total_memory? integer
+---@field available_memory? integer
+---@field disk_caches? integer
+---@field swap_in? integer
+---@field swap_out? integer
+---@field major_faults? integer
+---@field minor_faults? integer
+---@field hugetlb_allocations? integer
+---@field hugetlb_failures? integer
+
+---@return vmoon.BalloonStats
+function Balloon:stats() end
+
+---A snapshot. `<close>` deletes it; dropping the handle does not.
+---@class vmoon.Snapshot
+---@field id string a UUID
+---@field name string
+---@field vm_id string
+---@field parent? string the id of the snapshot that it was taken above
+---@field created number seconds since 1970
+---@field memory integer bytes
+---@field dirty_pages integer pages dirtied since the parent
+---@field bytes integer what this snapshot holds
+local Snapshot = {}
+
+---One new machine that shares memory with this snapshot copy-on-write; with a count, an array of them.
+---@overload fun(self: vmoon.Snapshot, count: integer): vmoon.Vm[]
+---@return vmoon.Vm
+function Snapshot:fork() end
+
+---Forgets the snapshot. What others need of it is kept.
+function Snapshot:delete() end
+
+---Deletes the snapshot unless it is deleted.
+function Snapshot:close() end
