@@ -13,6 +13,11 @@
 //! | [`memory`] | [`GuestMemory`] and the [`DirtyBitmap`] of what the devices wrote |
 //! | [`waker`] | [`HostWaker`]: work for a device appeared on the host's side |
 //! | [`ring`] | descriptor chains, walked with every check, and cursors over their buffers |
+//! | [`vsock`] | sockets between host and guest, whose idle connections survive a restore |
+//! | [`balloon`] | memory that the guest gives back |
+//! | [`block`] | raw images, written in place or under an overlay in memory |
+//! | [`entropy`] | random bytes, or a seed's for runs that are to be the same |
+//! | [`console`] | one port: output to a sink, input from a bounded queue |
 //!
 //! # Hostile guests
 //! Whatever the guest wrote is checked where it is read: indexes against the queue's size, chains
