@@ -39,6 +39,9 @@ pub(crate) struct Actor {
     /// Counts restores, so that an ending of the life before is told from one of this life.
     pub(super) life: Arc<AtomicU64>,
     pub(super) started: Option<Instant>,
+    /// Host-side work that came while the guest was at its end, at most one a device: a waker
+    /// stays silent until its device has looked. Served once a restore brings the guest back.
+    pub(super) missed: Vec<Wakeup>,
 }
 
 impl Actor {
@@ -84,11 +87,25 @@ impl Actor {
         match wakeup {
             Wakeup::Command => return self.serve_commands(inbox),
             // A guest that stopped is not served: its state stays as the last look at it was.
-            _ if matches!(self.state(), State::Stopped | State::Crashed) => {}
+            Wakeup::HostWork(_) if self.has_ended() => self.missed.push(wakeup),
+            Wakeup::Kicked(_) if self.has_ended() => {}
             Wakeup::Kicked(device) => self.shell.devices.kicked(device),
             Wakeup::HostWork(device) => self.shell.devices.host_work(device),
         }
         ControlFlow::Continue(())
+    }
+
+    fn has_ended(&self) -> bool {
+        matches!(self.state(), State::Stopped | State::Crashed)
+    }
+
+    /// Serves what came from the host's side while the guest was at its end.
+    pub(super) fn catch_up(&mut self) {
+        for wakeup in std::mem::take(&mut self.missed) {
+            if let Wakeup::HostWork(device) = wakeup {
+                self.shell.devices.host_work(device);
+            }
+        }
     }
 
     fn serve_commands(&mut self, inbox: &mpsc::Receiver<Command>) -> ControlFlow<()> {

@@ -11,7 +11,6 @@ use vmoon_core::spec::{Guest, Identity};
 use vmoon_core::vsock::VsockStream;
 use vmoon_core::{BootSource, Console, Result, State};
 use vmoon_virtio::RestoreMode;
-use vmoon_virtio::balloon::BalloonHost;
 use vmoon_virtio::vsock::VsockHost;
 
 use super::actor::Actor;
@@ -53,6 +52,7 @@ pub(crate) async fn bear(
         Origin::Boot(..) => State::Created,
         Origin::Snapshot(_) => State::Paused,
     };
+    let types_virtio = plan.types_virtio;
     let (status, watched) = watch::channel(Status { state, reason: None });
     let console = Arc::new(Console::new());
     let (born, told) = oneshot::channel();
@@ -79,6 +79,7 @@ pub(crate) async fn bear(
         console,
         vsock: hosts.vsock,
         balloon: hosts.balloon,
+        virtio_console: hosts.console.filter(|_| types_virtio),
         closing: Mutex::new(Some(closing)),
     };
     Ok((machine, connections))
@@ -171,6 +172,7 @@ impl Cradle {
             snapshots,
             life,
             started: None,
+            missed: Vec::new(),
         };
         Ok((actor, wakeups, Born { hosts, connections }))
     }

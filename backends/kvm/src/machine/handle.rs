@@ -12,6 +12,7 @@ use vmoon_core::lifecycle::Operation;
 use vmoon_core::vsock::{VsockListener, VsockStream};
 use vmoon_core::{Bytes, Code, Console, Error, Machine, Result, SnapshotId, VsockPort};
 use vmoon_virtio::balloon::BalloonHost;
+use vmoon_virtio::console::ConsoleHost;
 use vmoon_virtio::vsock::VsockHost;
 
 use super::command::{Command, Mailbox};
@@ -24,6 +25,8 @@ pub(crate) struct KvmMachine {
     pub(super) console: Arc<Console>,
     pub(super) vsock: Option<VsockHost>,
     pub(super) balloon: Option<BalloonHost>,
+    /// The keyboard, where the guest reads its virtio console rather than the serial port.
+    pub(super) virtio_console: Option<ConsoleHost>,
     /// Says when the machine's thread has freed it; taken by the first to close it.
     pub(super) closing: Mutex<Option<mpsc::Receiver<()>>>,
 }
@@ -111,7 +114,10 @@ impl Machine for KvmMachine {
     }
 
     async fn type_console(&self, bytes: Vec<u8>) -> Result<()> {
-        let taken = self.mailbox.ask(|reply| Command::TypeSerial(bytes.clone(), reply)).await?;
+        let taken = match &self.virtio_console {
+            Some(keyboard) => keyboard.type_input(&bytes),
+            None => self.mailbox.ask(|reply| Command::TypeSerial(bytes.clone(), reply)).await?,
+        };
         if taken < bytes.len() {
             return Err(Error::new(
                 Code::VmTimeout,

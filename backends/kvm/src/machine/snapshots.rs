@@ -80,6 +80,7 @@ impl Actor {
             self.crash(format!("a restore failed: {}", error.full_message()));
         })?;
         self.life.fetch_add(1, Ordering::SeqCst);
+        self.catch_up();
         let state = match options.paused || target.figures.paused {
             true => State::Paused,
             false => State::Running,

@@ -19,13 +19,6 @@ pub(crate) struct Layer {
     beneath: Option<Arc<Layer>>,
 }
 
-impl Layer {
-    /// The number of layers beneath this one, itself included.
-    pub(crate) fn depth(&self) -> usize {
-        std::iter::successors(Some(self), |layer| layer.beneath.as_deref()).count()
-    }
-}
-
 impl Drop for Layer {
     fn drop(&mut self) {
         // A chain of thousands of layers must not be dropped by recursion.

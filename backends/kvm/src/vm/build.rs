@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use kvm_ioctls::VmFd;
+use vmoon_core::spec::Disk;
 use vmoon_core::{Bytes, Cid, Console, Result};
 use vmoon_virtio::balloon::{Balloon, BalloonHost};
+use vmoon_virtio::block::BlockDevice;
 use vmoon_virtio::console::{ConsoleDevice, ConsoleHost};
 use vmoon_virtio::entropy::Entropy;
 use vmoon_virtio::vsock::{VsockDevice, VsockHost};
@@ -44,6 +46,7 @@ pub(crate) fn devices(
 ) -> Result<Built> {
     let mut devices = Devices::default();
     let mut hosts = Hosts::default();
+    let mut disks = 0;
     for device in &plan.devices {
         devices.attach(vm, ram, |waker| match device {
             DevicePlan::Vsock => {
@@ -64,7 +67,10 @@ pub(crate) fn devices(
                 Ok(Box::new(device))
             }
             DevicePlan::Block { path, readonly, mode } => {
-                let _ = (path, readonly, mode); Err(vmoon_core::Error::new(vmoon_core::Code::VmSpec, "no block"))
+                let disk = Disk { path: path.clone(), readonly: *readonly, mode: *mode };
+                let name = format!("disk-{disks}");
+                disks += 1;
+                Ok(Box::new(BlockDevice::open(&disk, &name)?))
             }
         })?;
     }
@@ -73,7 +79,8 @@ pub(crate) fn devices(
         vm.register_irqfd(event, gsi).map_err(|error| failed("KVM_IRQFD", error))?;
     }
     let interrupts = LegacyInterrupts { serial, events: power };
-    let ports = PortBus::new(interrupts, sink(console)).map_err(|error| cannot("make events", error))?;
+    let ports =
+        PortBus::new(interrupts, sink(console)).map_err(|error| cannot("make events", error))?;
     let bus = Bus::new(ports, devices.registers());
     Ok(Built { devices, bus, hosts })
 }

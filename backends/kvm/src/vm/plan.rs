@@ -6,7 +6,7 @@ use std::sync::Arc;
 use kvm_bindings::CpuId;
 use serde::{Deserialize, Serialize};
 use vmoon_core::MachineSpec;
-use vmoon_core::spec::DiskMode;
+use vmoon_core::spec::{DiskMode, Guest};
 
 use crate::boot::cpuid;
 
@@ -21,6 +21,8 @@ pub(crate) struct Plan {
     pub(crate) cpuid: Vec<CpuId>,
     /// The virtio devices, in the order of their addresses.
     pub(crate) devices: Vec<DevicePlan>,
+    /// Whether the guest reads its virtio console rather than the serial port.
+    pub(crate) types_virtio: bool,
 }
 
 /// One virtio device.
@@ -62,6 +64,6 @@ impl Plan {
         let cpuid =
             (0..spec.cpus).map(|index| cpuid::for_vcpu(&host.cpuid, index, spec.cpus)).collect();
         let memory = usize::try_from(spec.memory.get()).expect("checked against the host's memory");
-        Arc::new(Self { memory, cpuid, devices })
+        Arc::new(Self { memory, cpuid, devices, types_virtio: spec.guest == Guest::Micro })
     }
 }

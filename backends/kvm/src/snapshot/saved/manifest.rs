@@ -28,6 +28,8 @@ pub(super) struct Manifest {
     pub(super) paused: bool,
     /// The virtio devices, in the order of their addresses.
     pub(super) devices: Vec<DevicePlan>,
+    /// Whether the guest reads its virtio console rather than the serial port.
+    pub(super) types_virtio: bool,
     /// The CPUID of each vCPU.
     pub(super) cpuid: Vec<Vec<kvm_cpuid_entry2>>,
     /// What the layers above keep with the snapshot.

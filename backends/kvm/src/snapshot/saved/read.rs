@@ -47,7 +47,12 @@ pub(crate) fn read(directory: &Path, host: &KvmHost) -> Result<Loaded> {
     let pages = memory.base().populated_pages();
     let frozen = Frozen {
         id: manifest.id,
-        plan: Arc::new(Plan { memory: memory.base().length(), cpuid, devices: manifest.devices }),
+        plan: Arc::new(Plan {
+            memory: memory.base().length(),
+            cpuid,
+            devices: manifest.devices,
+            types_virtio: manifest.types_virtio,
+        }),
         figures: SnapshotFigures {
             dirty_pages: pages,
             bytes: Bytes(pages * PAGE_SIZE as u64),

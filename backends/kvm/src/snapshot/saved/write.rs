@@ -59,6 +59,7 @@ fn write_parts(
         memory: Bytes(frozen.plan.memory as u64),
         paused: frozen.figures.paused,
         devices: frozen.plan.devices.clone(),
+        types_virtio: frozen.plan.types_virtio,
         cpuid: frozen.plan.cpuid.iter().map(|cpuid| cpuid.as_slice().to_vec()).collect(),
         annotations,
         memory_part,
