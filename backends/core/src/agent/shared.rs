@@ -62,7 +62,7 @@ impl Shared {
                 return Err(unavailable("the guest's agent takes no commands").with_source(error));
             }
             Ok(Err(error)) => return Err(error),
-            Err(_) => return Err(unavailable("the guest's agent does not answer")),
+            Err(_) => return Err(self.no_answer("the guest's agent does not answer")),
         };
         Ok(Connection::new(stream, self.control.next_serial()))
     }
@@ -110,7 +110,11 @@ impl Shared {
     }
 
     fn silent(&self) -> Error {
-        let error = unavailable("the guest's agent has not announced itself").with_hint(
+        self.no_answer("the guest's agent has not announced itself")
+    }
+
+    fn no_answer(&self, message: &str) -> Error {
+        let error = unavailable(message).with_hint(
             "vm.console:tail() shows what the guest printed; a guest without the agent needs \
              agent = false",
         );

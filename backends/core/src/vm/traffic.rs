@@ -11,6 +11,9 @@ use crate::race;
 use crate::units::{Bytes, VsockPort};
 use crate::vsock::{VsockListener, VsockStream};
 
+/// How long the guest has to report its memory statistics.
+const STATISTICS_DEADLINE: Duration = Duration::from_secs(5);
+
 impl Vm {
     /// Opens a connection to a port of the guest. Cancel-safe.
     ///
@@ -116,9 +119,24 @@ impl Vm {
     }
 
     /// The guest's own memory figures.
+    ///
+    /// # Errors
+    /// `balloon.timeout` when the guest does not report them.
     pub async fn balloon_statistics(&self) -> Result<BalloonStatistics> {
         self.check_balloon()?;
-        race::against_end(self.machine.as_ref(), self.machine.balloon_statistics()).await
+        let asked = race::against_end(self.machine.as_ref(), self.machine.balloon_statistics());
+        match tokio::time::timeout(STATISTICS_DEADLINE, asked).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Error::new(
+                Code::BalloonTimeout,
+                format!(
+                    "the guest of {:?} reported no memory statistics within {}",
+                    self.name(),
+                    seconds(STATISTICS_DEADLINE)
+                ),
+            )
+            .with_hint("a paused guest, or one without a balloon driver, reports none")),
+        }
     }
 
     fn check_balloon(&self) -> Result<()> {
