@@ -108,4 +108,7 @@ fn can(backend: &dyn Backend, spec: &MachineSpec) -> Result<()> {
         .into_iter()
         .filter(|(asked, ..)| *asked)
         .try_for_each(|(_, feature, capability)| check_capability(name, feature, capability))
+        .map_err(|error| {
+            error.with_hint("vmoon.capabilities() tells what each backend can do on this host")
+        })
 }
