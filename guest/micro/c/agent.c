@@ -10,7 +10,7 @@
 #define REDIAL_LAST 1000000000ul
 
 /* The payload of FRAME_LIFE: epoch, wall clock in nanoseconds since 1970, 32 bytes of entropy. */
-enum { LIFE_WALL = 8, LIFE_ENTROPY = 16, LIFE_LENGTH = 48 };
+enum { LIFE_WALL = 8, LIFE_ENTROPY = 16 };
 
 static u64 redial_after = REDIAL_FIRST;
 
@@ -53,13 +53,18 @@ static void reply(struct connection *c, u64 id, u32 kind, const void *payload, u
     output_send();
 }
 
-static void life(struct connection *c, u64 id, const u8 *payload, u32 length)
+static void agent_life(const u8 *payload)
 {
-    if (length < LIFE_LENGTH) {
-        return;
-    }
     random_mix(payload + LIFE_ENTROPY);
     clock_set_wall(load64(payload + LIFE_WALL));
+}
+
+static void life(struct connection *c, u64 id, const u8 *payload, u32 length)
+{
+    if (length < FRAME_LIFE_LENGTH) {
+        return;
+    }
+    agent_life(payload);
     if (c->kind == KIND_CONTROL) {
         reply(c, id, FRAME_LIFE_DONE, payload, 8);
     }

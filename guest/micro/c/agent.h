@@ -7,5 +7,7 @@
 static void agent_dial(void);
 static void agent_control_open(struct connection *c);
 static void agent_control_lost(void);
+/* The guest woke up in another life: the payload of FRAME_LIFE, which is not answered here. */
+static void agent_life(const u8 *payload);
 /* A whole frame on a control or command connection. */
 static void agent_frame(struct connection *c, u32 kind, u64 id, const u8 *payload, u32 length);

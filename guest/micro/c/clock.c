@@ -84,6 +84,9 @@ static u64 scale(u64 ticks)
 {
     signed char shift = clock_page.shift;
 
+    if (likely(ticks >> 32 == 0)) {
+        return ticks * clock_page.multiplier >> (32 - shift);
+    }
     ticks = shift >= 0 ? ticks << shift : ticks >> -shift;
     return (u64)((unsigned __int128)ticks * clock_page.multiplier >> 32);
 }

@@ -115,7 +115,7 @@ static bool word_is(u32 word, const char *text)
            equal(words[word].text, text, length);
 }
 
-static i32 command_block(struct connection *c)
+static NOINLINE i32 command_block(struct connection *c)
 {
     bool write = word_is(1, "write");
     u64 sector, bytes, capacity;

@@ -18,6 +18,10 @@
 #define NANOSECONDS_A_MILLISECOND 1000000ul
 #define RANDOM_MAX MIB(1)
 
+/* Commands stay out of commands_run, which is on the way of every command and needs no more registers
+ * than it finds free. */
+#define COMMAND static NOINLINE i32
+
 /* A name of at most eight letters as a number, for `switch`. */
 #define NAME(a, b, c, d, e, f, g, h)                                                               \
     ((u64)(a) | (u64)(b) << 8 | (u64)(c) << 16 | (u64)(d) << 24 | (u64)(e) << 32 |                 \
@@ -45,14 +49,14 @@ static void print_words(u32 from)
     }
 }
 
-static i32 command_echo(void)
+COMMAND command_echo(void)
 {
     print_words(1);
     output_bytes("\n", 1);
     return 0;
 }
 
-static i32 command_exit(void)
+COMMAND command_exit(void)
 {
     u64 code = 0;
 
@@ -71,7 +75,7 @@ static void woken(struct timer *timer)
     exec_finish(c, 0);
 }
 
-static i32 command_sleep(struct connection *c)
+COMMAND command_sleep(struct connection *c)
 {
     u64 milliseconds, nanoseconds;
 
@@ -89,7 +93,7 @@ static i32 command_sleep(struct connection *c)
 }
 
 /* Several words of a value are joined by spaces, so that a shell text may hold them. */
-static i32 command_put(void)
+COMMAND command_put(void)
 {
     u8 *block = NULL;
     struct word value;
@@ -118,7 +122,7 @@ static i32 command_put(void)
     return stored ? 0 : command_fail(1, "put: the store is full\n");
 }
 
-static i32 command_get(void)
+COMMAND command_get(void)
 {
     const struct record *record;
 
@@ -148,14 +152,14 @@ static bool produce_keys(struct connection *c)
     return record == NULL;
 }
 
-static i32 command_keys(struct connection *c)
+COMMAND command_keys(struct connection *c)
 {
     c->argument[0] = 0;
     c->produce = produce_keys;
     return EXEC_PRODUCING;
 }
 
-static i32 command_dirty(void)
+COMMAND command_dirty(void)
 {
     static u64 calls; /* without a seed, each call is another */
     u64 pages;
@@ -171,7 +175,7 @@ static i32 command_dirty(void)
     return 0;
 }
 
-static i32 command_checksum(void)
+COMMAND command_checksum(void)
 {
     output_hex(touched_hash(store_hash(0)));
     output_bytes("\n", 1);
@@ -185,7 +189,7 @@ static void print_memory(const char *name, u64 bytes)
     output_text(" kB\n");
 }
 
-static i32 command_meminfo(void)
+COMMAND command_meminfo(void)
 {
     print_memory("MemTotal:       ", memory.total - balloon_pages() * PAGE_SIZE);
     print_memory("MemFree:        ", touched_available() * PAGE_SIZE);
@@ -201,7 +205,7 @@ static void print_padded(u64 value, u64 largest_unit)
     output_decimal(value);
 }
 
-static i32 command_uptime(void)
+COMMAND command_uptime(void)
 {
     u64 centiseconds = clock_now() / 10000000;
 
@@ -212,7 +216,7 @@ static i32 command_uptime(void)
     return 0;
 }
 
-static i32 command_date(void)
+COMMAND command_date(void)
 {
     u64 now = clock_wall();
 
@@ -249,7 +253,7 @@ static bool produce_random(struct connection *c)
     return true;
 }
 
-static i32 command_random(struct connection *c)
+COMMAND command_random(struct connection *c)
 {
     u64 bytes;
 
@@ -280,7 +284,7 @@ static void commands_entropy_arrived(void)
     resume_random(connection_console(), NULL);
 }
 
-static i32 command_echo_server(struct connection *c)
+COMMAND command_echo_server(struct connection *c)
 {
     u64 port;
 
@@ -296,7 +300,7 @@ static i32 command_echo_server(struct connection *c)
     return EXEC_PENDING;
 }
 
-static i32 command_connect(struct connection *c)
+COMMAND command_connect(struct connection *c)
 {
     u64 port;
 
@@ -309,15 +313,14 @@ static i32 command_connect(struct connection *c)
     return EXEC_PENDING;
 }
 
-static i32 command_poweroff(struct connection *c)
+COMMAND command_poweroff(struct connection *c)
 {
-    output_exit(0, 0, clock_nanoseconds(timestamp() - c->exec_start));
-    output_send();
+    output_end(0, 0, clock_nanoseconds(timestamp() - c->exec_start));
     vsock_drain();
     power_off();
 }
 
-static COLD i32 command_unknown(void)
+COMMAND command_unknown(void)
 {
     if (word_count == 0) {
         return 0;
@@ -329,7 +332,7 @@ static COLD i32 command_unknown(void)
     return 127;
 }
 
-static i32 commands_run(struct connection *c)
+INLINE i32 commands_run(struct connection *c)
 {
     u64 length = words[0].length;
     u64 name;

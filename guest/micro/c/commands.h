@@ -4,7 +4,7 @@
 #include "types.h"
 
 /* Runs the command in `words`; its output is open. Returns as exec.h says. */
-static i32 commands_run(struct connection *c);
+INLINE i32 commands_run(struct connection *c);
 /* Commands that wait for entropy go on. */
 static void commands_entropy_arrived(void);
 /* `blk …` (command_block.c). */

@@ -76,6 +76,7 @@ static void release_blocks(struct connection *c)
         block_free(c->backlog);
         c->backlog = NULL;
         c->backlog_length = 0;
+        c->flags &= (u8)~FLAG_BACKLOG;
     }
     if (c->frame_block != NULL) {
         block_free(c->frame_block);
@@ -140,7 +141,7 @@ static struct connection *connection_dial(u32 port, enum connection_kind kind)
 static void connection_close(struct connection *c)
 {
     if (c->backlog_length != 0) {
-        c->close_when_sent = true;
+        c->flags |= FLAG_CLOSE_WHEN_SENT;
     } else if (c->state == STATE_OPEN) {
         c->state = STATE_CLOSING;
         send_control(c, OP_SHUTDOWN, SHUTDOWN_RECEIVE | SHUTDOWN_SEND);
@@ -154,13 +155,6 @@ INLINE u32 credit(const struct connection *c)
     return in_flight < c->peer_buf_alloc ? c->peer_buf_alloc - in_flight : 0;
 }
 
-INLINE void transmit(struct connection *c, u32 slot, u32 length)
-{
-    c->sent += length;
-    c->advertised = c->fwd_cnt;
-    vsock_send(slot, c->ports >> 32 | c->ports << 32, OP_DATA, 0, length, BUF_ALLOC, c->fwd_cnt);
-}
-
 /* Keeps data until there is credit; false when there is no room. */
 static bool keep(struct connection *c, const u8 *data, u32 length)
 {
@@ -170,6 +164,7 @@ static bool keep(struct connection *c, const u8 *data, u32 length)
         if (c->backlog == NULL) {
             return false;
         }
+        c->flags |= FLAG_BACKLOG;
         send_control(c, OP_CREDIT_REQUEST, 0);
     }
     if (length > BLOCK_SIZE - c->backlog_length) {
@@ -206,12 +201,13 @@ static NOINLINE void flush(struct connection *c)
         if (c->kind == KIND_ECHO) {
             c->fwd_cnt += length;
         }
-        transmit(c, slot, length);
+        connection_transmit(c, slot, length);
     }
     block_free(c->backlog);
     c->backlog = NULL;
-    if (c->close_when_sent) {
-        c->close_when_sent = false;
+    c->flags &= (u8)~FLAG_BACKLOG;
+    if ((c->flags & FLAG_CLOSE_WHEN_SENT) != 0) {
+        c->flags &= (u8)~FLAG_CLOSE_WHEN_SENT;
         connection_close(c);
     } else if (c->exec == EXEC_PRODUCE) {
         exec_pump(c);
@@ -220,13 +216,17 @@ static NOINLINE void flush(struct connection *c)
 
 static void connection_send(struct connection *c, u32 slot, u32 length)
 {
+    if (likely(load32(&c->state) == IDLE_COMMAND && connection_has_credit(c, length))) {
+        connection_transmit(c, slot, length);
+        return;
+    }
     if (unlikely(c->kind == KIND_CONSOLE)) {
         frames_print(vsock_slot_data(slot), length);
         vsock_slot_release(slot);
         return;
     }
     if (likely(c->state == STATE_OPEN && c->backlog_length == 0 && length <= credit(c))) {
-        transmit(c, slot, length);
+        connection_transmit(c, slot, length);
         return;
     }
     bool kept = c->state == STATE_OPEN && keep(c, vsock_slot_data(slot), length);
@@ -255,7 +255,7 @@ static void connection_echo(struct connection *c, const u8 *data, u32 length)
     c->fwd_cnt += length;
     if (length <= ECHO_COPIED) {
         copy(vsock_slot_data(slot), data, length);
-        transmit(c, slot, length);
+        connection_transmit(c, slot, length);
         return;
     }
     c->sent += length;
@@ -292,12 +292,12 @@ static COLD void receive_unknown(const struct packet *packet)
 /* The host will send no more, or take no more. */
 static void receive_shutdown(struct connection *c, u32 flags)
 {
-    c->peer_shutdown |= (u8)flags;
-    if ((c->peer_shutdown & SHUTDOWN_RECEIVE) != 0) {
+    c->flags |= flags & (SHUTDOWN_RECEIVE | SHUTDOWN_SEND);
+    if ((c->flags & FLAG_PEER_RECEIVES_NOT) != 0) {
         connection_reset(c);
         return;
     }
-    if ((c->peer_shutdown & SHUTDOWN_SEND) == 0 || c->state != STATE_OPEN) {
+    if ((c->flags & FLAG_PEER_SENDS_NOT) == 0 || c->state != STATE_OPEN) {
         return;
     }
     switch (c->kind) {
@@ -350,10 +350,61 @@ static COLD void receive_control(struct connection *c, const struct packet *pack
     }
 }
 
-static void connections_receive(const struct packet *packet)
+/* Everything but a command in a single packet for a connection that is waiting for one. */
+static NOINLINE void receive(struct connection *c, const struct packet *packet)
+{
+    u32 length = packet->length;
+
+    if (packet->op != OP_DATA) {
+        receive_control(c, packet);
+    } else if (c->kind == KIND_ECHO) {
+        if (c->state == STATE_OPEN) {
+            connection_echo(c, packet->data, length);
+        }
+    } else {
+        c->fwd_cnt += length;
+        if (c->state != STATE_OPEN) {
+            return;
+        }
+        if (c->kind == KIND_CLIENT) {
+            service_client_data(c, packet->data, length);
+        } else {
+            frame_bytes(c, packet->data, length);
+        }
+    }
+    if (c->backlog_length != 0 && c->state == STATE_OPEN) {
+        flush(c);
+    }
+    if (c->fwd_cnt - c->advertised >= BUF_ALLOC / 2 && c->state == STATE_OPEN) {
+        send_control(c, OP_CREDIT_UPDATE, 0);
+    }
+}
+
+/* Runs the command at an offset in the packet's data. */
+INLINE void run_command(struct connection *c, const struct packet *packet, u32 offset)
+{
+    const u8 *frame = packet->data + offset;
+
+    c->fwd_cnt += packet->length; /* which the command's answer tells */
+    exec_run(c, load64(frame + 8), frame + FRAME_HEADER, packet->length - offset - FRAME_HEADER);
+}
+
+/* After a restore, the news of it rides ahead of the first command. */
+static NOINLINE void receive_life(struct connection *c, const struct packet *packet)
+{
+    const u32 life = FRAME_HEADER + FRAME_LIFE_LENGTH;
+
+    if (frame_is_command(packet->data + life, packet->length - life)) {
+        agent_life(packet->data + FRAME_HEADER);
+        run_command(c, packet, life);
+    } else {
+        receive(c, packet);
+    }
+}
+
+INLINE void connections_receive(const struct packet *packet)
 {
     struct connection *c = recent;
-    u32 length = packet->length;
 
     if (unlikely(c->ports != packet->ports)) {
         c = lookup(packet->ports);
@@ -365,29 +416,17 @@ static void connections_receive(const struct packet *packet)
     }
     c->peer_buf_alloc = packet->buf_alloc;
     c->peer_fwd_cnt = packet->fwd_cnt;
-    if (unlikely(packet->op != OP_DATA)) {
-        receive_control(c, packet);
-    } else if (unlikely(c->kind == KIND_ECHO)) {
-        if (c->state == STATE_OPEN) {
-            connection_echo(c, packet->data, length);
-        }
-    } else {
-        c->fwd_cnt += length;
-        if (unlikely(c->state != STATE_OPEN)) {
+    if (likely(packet->op == OP_DATA && load32(&c->state) == IDLE_COMMAND)) {
+        if (likely(frame_is_command(packet->data, packet->length))) {
+            run_command(c, packet, 0);
             return;
         }
-        if (unlikely(c->kind == KIND_CLIENT)) {
-            service_client_data(c, packet->data, length);
-        } else {
-            frame_bytes(c, packet->data, length);
+        if (frame_is_life(packet->data, packet->length)) {
+            receive_life(c, packet);
+            return;
         }
     }
-    if (unlikely(c->backlog_length != 0) && c->state == STATE_OPEN) {
-        flush(c);
-    }
-    if (unlikely(c->fwd_cnt - c->advertised >= BUF_ALLOC / 2) && c->state == STATE_OPEN) {
-        send_control(c, OP_CREDIT_UPDATE, 0);
-    }
+    receive(c, packet);
 }
 
 static void connections_each(void (*visit)(struct connection *c, void *context), void *context)

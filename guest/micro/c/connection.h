@@ -36,14 +36,26 @@ enum exec_state {
     EXEC_ENTROPY, /* waits for the first entropy */
 };
 
+/* connection.flags. */
+enum connection_flag {
+    FLAG_PEER_RECEIVES_NOT = SHUTDOWN_RECEIVE,
+    FLAG_PEER_SENDS_NOT = SHUTDOWN_SEND,
+    FLAG_CLOSE_WHEN_SENT = 4,
+    FLAG_BACKLOG = 8, /* something waits for credit */
+    FLAG_PARTIAL = 16, /* a frame has arrived in part */
+};
+
+/* The first four bytes' value when a command connection may take a command. */
+#define IDLE_COMMAND (STATE_OPEN | KIND_COMMAND << 8 | EXEC_NONE << 16)
+
 struct connection {
     /* As in a packet from the host: the host's port low, the guest's port high. */
     u64 ports;
+    /* Four bytes that are compared at once with IDLE_COMMAND. */
     u8 state;
     u8 kind;
     u8 exec;
-    u8 peer_shutdown; /* SHUTDOWN_ flags */
-    bool close_when_sent;
+    u8 flags;
 
     u32 peer_buf_alloc;
     u32 peer_fwd_cnt;
@@ -80,7 +92,7 @@ struct connection {
 _Static_assert(sizeof(struct connection) <= 512, "eight to a page");
 
 /* From vsock.c. */
-static void connections_receive(const struct packet *packet);
+INLINE void connections_receive(const struct packet *packet);
 static void connections_transport_reset(void);
 
 /* A connection outside the table, for KIND_CONSOLE. */
@@ -89,6 +101,18 @@ static struct connection *connection_console(void);
 static struct connection *connection_dial(u32 port, enum connection_kind kind);
 /* Sends the `length` bytes of payload in a slot, or keeps them until there is credit. */
 static void connection_send(struct connection *c, u32 slot, u32 length);
+/* Whether a packet may be sent at once on a connection whose first bytes are IDLE_COMMAND. */
+INLINE bool connection_has_credit(const struct connection *c, u32 length)
+{
+    return c->sent + length - c->peer_fwd_cnt <= c->peer_buf_alloc;
+}
+/* Sends it. */
+INLINE void connection_transmit(struct connection *c, u32 slot, u32 length)
+{
+    c->sent += length;
+    c->advertised = c->fwd_cnt;
+    vsock_send(slot, c->ports >> 32 | c->ports << 32, OP_DATA, 0, length, BUF_ALLOC, c->fwd_cnt);
+}
 /* Closes once everything is sent. */
 static void connection_close(struct connection *c);
 /* Closes at once, with a reset. */

@@ -40,7 +40,7 @@ static void split(const u8 *at, const u8 *end)
 }
 
 /* Reads the fields; false when they are cut short. */
-static bool parse(const u8 *at, u32 length)
+static NOINLINE bool parse(const u8 *at, u32 length)
 {
     const u8 *end = at + length;
 
@@ -72,6 +72,27 @@ static bool parse(const u8 *at, u32 length)
     return true;
 }
 
+/* The shortest way through: a shell text of one word of at most eight letters and nothing else. */
+INLINE bool parse_one_word(const u8 *payload, u32 length)
+{
+    const u64 ones = 0x0101010101010101;
+    u64 size = length - FIELD_HEADER;
+    u64 text, beyond;
+
+    if (load64(payload) != (TAG_SHELL | size << 32) || size - 1 >= 8) {
+        return false;
+    }
+    beyond = size == 8 ? 0 : ~0ul << 8 * size;
+    text = load64(payload + FIELD_HEADER) | beyond;
+    if (((text - ones * 0x21) & ~text & ones * 0x80) != 0) { /* a byte below '!' */
+        return false;
+    }
+    timeout = 0;
+    word_count = 1;
+    words[0] = (struct word){payload + FIELD_HEADER, size};
+    return true;
+}
+
 INLINE struct connection *of_timeout(struct timer *timer)
 {
     return (struct connection *)((u8 *)timer - __builtin_offsetof(struct connection, timeout));
@@ -81,8 +102,7 @@ static void timed_out(struct timer *timer) { exec_kill(of_timeout(timer), SIGNAL
 
 INLINE void end(struct connection *c, u32 code, u32 signal)
 {
-    output_exit(code, signal, clock_nanoseconds(timestamp() - c->exec_start));
-    output_send();
+    output_end(code, signal, clock_nanoseconds(timestamp() - c->exec_start));
 }
 
 /* A command that outlived its function has ended: its timers and memory go. */
@@ -97,35 +117,9 @@ static void settle(struct connection *c)
     }
 }
 
-static COLD void refuse(struct connection *c, u64 id, const char *text, u32 length)
+/* The command goes on after its function has returned. */
+static NOINLINE void go_on(struct connection *c, i32 code)
 {
-    output_open(c, id);
-    output_frame(FRAME_ERROR, text, length);
-    output_send();
-}
-
-static void exec_run(struct connection *c, u64 id, const u8 *payload, u32 length)
-{
-    static const char busy[] = "vm.state\0a command is running on this connection";
-    static const char malformed[] = "vm.spec\0the command is cut short";
-    i32 code;
-
-    if (unlikely(c->exec != EXEC_NONE)) {
-        refuse(c, id, busy, sizeof(busy) - 1);
-        return;
-    }
-    c->exec_start = timestamp();
-    if (unlikely(!parse(payload, length))) {
-        refuse(c, id, malformed, sizeof(malformed) - 1);
-        return;
-    }
-    c->exec_id = id;
-    output_open(c, id);
-    code = commands_run(c);
-    if (likely(code >= 0)) {
-        end(c, (u32)code, 0);
-        return;
-    }
     output_send();
     if (timeout != 0) {
         u64 nanoseconds;
@@ -141,13 +135,51 @@ static void exec_run(struct connection *c, u64 id, const u8 *payload, u32 length
     }
 }
 
+/* Something is wrong with the request. */
+static COLD void refuse(struct connection *c, u64 id)
+{
+    static const char busy[] = "vm.state\0a command is running on this connection";
+    static const char malformed[] = "vm.spec\0the command is cut short";
+
+    output_open(c, id);
+    if (c->exec != EXEC_NONE) {
+        output_frame(FRAME_ERROR, busy, sizeof(busy) - 1);
+    } else {
+        output_frame(FRAME_ERROR, malformed, sizeof(malformed) - 1);
+    }
+    output_send();
+}
+
+static void exec_run(struct connection *c, u64 id, const u8 *payload, u32 length)
+{
+    i32 code;
+
+    if (unlikely(c->exec != EXEC_NONE)) {
+        refuse(c, id);
+        return;
+    }
+    c->exec_start = timestamp();
+    if (!parse_one_word(payload, length) && unlikely(!parse(payload, length))) {
+        refuse(c, id);
+        return;
+    }
+    c->exec_id = id;
+    output_open(c, id);
+    code = commands_run(c);
+    if (likely(code >= 0)) {
+        end(c, (u32)code, 0);
+    } else {
+        go_on(c, code);
+    }
+}
+
 static void exec_print(struct connection *c) { output_open(c, c->exec_id); }
 
 static void finish(struct connection *c, u32 code, u32 signal)
 {
     settle(c);
     end(c, code, signal);
-    if (c->peer_shutdown != 0) {
+    if ((c->flags & (FLAG_PEER_RECEIVES_NOT | FLAG_PEER_SENDS_NOT)) != 0) {
         connection_close(c);
     }
 }

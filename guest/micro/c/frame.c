@@ -66,7 +66,7 @@ static u32 assemble(struct connection *c, const u8 *bytes, u32 length)
     return want;
 }
 
-static void frame_bytes(struct connection *c, const u8 *bytes, u32 length)
+static void take_frames(struct connection *c, const u8 *bytes, u32 length)
 {
     while (length != 0) {
         u32 taken;
@@ -92,6 +92,16 @@ static void frame_bytes(struct connection *c, const u8 *bytes, u32 length)
         }
         bytes += taken;
         length -= taken;
+    }
+}
+
+static void frame_bytes(struct connection *c, const u8 *bytes, u32 length)
+{
+    take_frames(c, bytes, length);
+    if ((c->frame_have | c->frame_skip) != 0) {
+        c->flags |= FLAG_PARTIAL;
+    } else {
+        c->flags &= (u8)~FLAG_PARTIAL;
     }
 }
 

@@ -23,6 +23,7 @@ enum frame_kind {
 };
 
 #define FRAME_HEADER 16
+#define FRAME_LIFE_LENGTH 48 /* of its payload */
 #define FRAME_PAYLOAD_MAX ((u32)KIB(64))
 #define FIELD_HEADER 8
 #define PROTOCOL_VERSION 1
@@ -32,6 +33,19 @@ INLINE void frame_header(u8 *to, u32 length, u32 kind, u64 id)
 {
     store64(to, length | (u64)kind << 32);
     store64(to + 8, id);
+}
+
+/* Whether the bytes are one whole FRAME_EXEC: length, kind and flags in one comparison. */
+INLINE bool frame_is_command(const u8 *bytes, u32 length)
+{
+    return load64(bytes) == ((u64)FRAME_EXEC << 32) + length - FRAME_HEADER;
+}
+
+/* Whether the bytes begin with a whole FRAME_LIFE. */
+INLINE bool frame_is_life(const u8 *bytes, u32 length)
+{
+    return load64(bytes) == ((u64)FRAME_LIFE << 32 | FRAME_LIFE_LENGTH) &&
+           length >= FRAME_HEADER + FRAME_LIFE_LENGTH;
 }
 
 /* Takes bytes of a control or command connection, cut anywhere, and calls agent_frame for each

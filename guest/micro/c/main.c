@@ -17,9 +17,9 @@
 #include "vsock.h"
 
 /* Handles the interrupts that have come. Each is a bit that a vector has set. */
-static void handle_interrupts(void)
+INLINE void handle_interrupts(void)
 {
-    while (irq_pending != 0) {
+    while (unlikely(irq_pending != 0)) {
         u32 pending = irq_pending;
         irq_pending = 0;
         if (likely((pending & 1u << IRQ_VSOCK) != 0)) {
@@ -44,7 +44,7 @@ static void handle_interrupts(void)
 }
 
 /* Lets interrupts in that are already there. */
-static void poll(void)
+static NOINLINE void poll(void)
 {
     __asm__ volatile("sti\n\tnop\n\tcli" ::: "memory");
     handle_interrupts();

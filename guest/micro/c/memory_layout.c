@@ -114,7 +114,8 @@ static const struct range *range_of(u64 number)
     return range;
 }
 
-static u64 *region_page(u64 number)
+/* A page of the region that may lie above the first range. */
+static NOINLINE u64 *region_page_far(u64 number)
 {
     const struct range *range = range_of(number);
     u64 address = range->base + (number - range->first) * PAGE_SIZE;
@@ -123,6 +124,17 @@ static u64 *region_page(u64 number)
         map_high(address);
     }
     return (u64 *)address;
+}
+
+INLINE struct region_window region_window(void)
+{
+    return (struct region_window){ranges[0].base, ranges[0].pages};
+}
+
+INLINE u64 *region_page(const struct region_window *window, u64 number)
+{
+    return likely(number < window->pages) ? (u64 *)(window->base + number * PAGE_SIZE)
+                                          : region_page_far(number);
 }
 
 static u64 region_frame(u64 number, u64 *run)

@@ -26,8 +26,14 @@ static void memory_add(u64 base, u64 size);
 /* Boot: divides what was added. */
 static void memory_seal(void);
 
+/* Where the region's first range lies; most pages are in it. */
+struct region_window {
+    u64 base;
+    u64 pages;
+};
+INLINE struct region_window region_window(void);
 /* The memory of a page of the region. */
-static u64 *region_page(u64 number);
+INLINE u64 *region_page(const struct region_window *window, u64 number);
 /* Its guest frame number, as the balloon wants it, and how many frames follow it without a gap. */
 static u64 region_frame(u64 number, u64 *run);
 

@@ -11,19 +11,25 @@ HOT static struct {
     u64 id;
     u8 *start; /* of the packet's payload */
     u8 *frame; /* header of the frame being written */
-    u8 *at;    /* where the next byte goes */
+    u8 *at;    /* where the next byte goes; NULL until there is a packet */
     u32 slot;
     u32 kind;
 } out;
 
-static void output_open(struct connection *c, u64 id)
+INLINE void output_open(struct connection *c, u64 id)
 {
-    u32 slot = vsock_slot();
-    u8 *start = vsock_slot_data(slot);
-
     out.connection = c;
     out.id = id;
-    out.slot = slot;
+    out.at = NULL;
+}
+
+/* Takes a slot for a packet. */
+static NOINLINE void begin_packet(void)
+{
+    u8 *start;
+
+    out.slot = vsock_slot();
+    start = vsock_slot_data(out.slot);
     out.start = start;
     out.frame = start;
     out.at = start + FRAME_HEADER;
@@ -46,6 +52,9 @@ static void output_send(void)
 {
     u32 length;
 
+    if (out.at == NULL) {
+        return;
+    }
     close_frame();
     length = (u32)(out.frame - out.start);
     if (length != 0) {
@@ -53,27 +62,36 @@ static void output_send(void)
     } else {
         vsock_slot_release(out.slot);
     }
+    out.at = NULL;
 }
 
 static void output_kind(u32 kind)
 {
+    if (out.at == NULL) {
+        begin_packet();
+    }
     close_frame();
     out.kind = kind;
 }
 
-static u32 room(void)
+/* None before the first packet. */
+INLINE u64 room(void)
 {
-    u8 *end = out.start + SLOT_PAYLOAD - EXIT_FRAME;
+    u64 end = (u64)(out.start + SLOT_PAYLOAD - EXIT_FRAME);
 
-    return out.at < end ? (u32)(end - out.at) : 0;
+    return out.at != NULL && (u64)out.at < end ? end - (u64)out.at : 0;
 }
 
 static NOINLINE void next_packet(void)
 {
     u32 kind = out.kind;
 
+    if (out.at == NULL) {
+        begin_packet();
+        return;
+    }
     output_send();
-    output_open(out.connection, out.id);
+    begin_packet();
     out.kind = kind;
 }
 
@@ -81,8 +99,8 @@ static void output_bytes(const void *bytes, u64 length)
 {
     const u8 *from = bytes;
 
-    while (unlikely(length > room())) {
-        u32 some = room();
+    while (length > room()) {
+        u64 some = room();
         copy(out.at, from, some);
         out.at += some;
         from += some;
@@ -130,12 +148,36 @@ static void output_frame(u32 kind, const void *payload, u32 length)
     output_kind(FRAME_STDOUT);
 }
 
-static void output_exit(u32 code, u32 signal, u64 nanoseconds)
+INLINE void exit_frame(u8 *to, u32 code, u32 signal, u64 nanoseconds)
 {
+    frame_header(to, 16, FRAME_EXIT, out.id);
+    store64(to + 16, code | (u64)signal << 32);
+    store64(to + 24, nanoseconds);
+}
+
+/* The end of a command that has printed something, or cannot be sent at once. */
+static NOINLINE void end_packet(u32 code, u32 signal, u64 nanoseconds)
+{
+    if (out.at == NULL) {
+        begin_packet();
+    }
     close_frame();
-    frame_header(out.frame, 16, FRAME_EXIT, out.id);
-    store64(out.frame + 16, code | (u64)signal << 32);
-    store64(out.frame + 24, nanoseconds);
+    exit_frame(out.frame, code, signal, nanoseconds);
     out.frame += EXIT_FRAME;
     out.at = out.frame + FRAME_HEADER;
+    output_send();
+}
+
+INLINE void output_end(u32 code, u32 signal, u64 nanoseconds)
+{
+    struct connection *c = out.connection;
+
+    if (likely(out.at == NULL && load32(&c->state) == IDLE_COMMAND &&
+               connection_has_credit(c, EXIT_FRAME))) {
+        u32 slot = vsock_slot();
+        exit_frame(vsock_slot_data(slot), code, signal, nanoseconds);
+        connection_transmit(c, slot, EXIT_FRAME);
+        return;
+    }
+    end_packet(code, signal, nanoseconds);
 }

@@ -4,9 +4,9 @@
 #include "connection.h"
 #include "types.h"
 
-/* Begins a packet for a connection; the frames bear `id`. */
-static void output_open(struct connection *c, u64 id);
-/* Sends what was begun, or gives the slot back when nothing was. */
+/* What follows goes to a connection, in frames that bear `id`. Costs nothing until it prints. */
+INLINE void output_open(struct connection *c, u64 id);
+/* Sends what was printed. */
 static void output_send(void);
 /* What follows goes to standard error (or another kind of frame). */
 static void output_kind(u32 kind);
@@ -14,8 +14,8 @@ static void output_bytes(const void *bytes, u64 length);
 static void output_text(const char *text);
 static void output_decimal(u64 value);
 static void output_hex(u64 value);
-/* Adds the frame that ends a command. */
-static void output_exit(u32 code, u32 signal, u64 nanoseconds);
+/* Adds the frame that ends a command, and sends everything. */
+INLINE void output_end(u32 code, u32 signal, u64 nanoseconds);
 /* Adds a whole frame; its payload is short. */
 static void output_frame(u32 kind, const void *payload, u32 length);
 /* Room for at least so many bytes (at most OUTPUT_PIECE), where they may be written directly; then

@@ -9,14 +9,15 @@ HOT static u64 touched_count; /* entries of memory.touched_list */
 HOT static u64 page_stride;        /* coprime to page_stride_for, so that multiples of it visit each page once */
 HOT static u64 page_stride_for;
 
-static u64 hash_word(u64 hash, u64 word)
+/* Multiplication carries a change upward, the rotation back down. */
+INLINE u64 hash_word(u64 hash, u64 word)
 {
-    hash = (hash ^ word) * 0x9fb21c651e98df25;
-    return hash ^ hash >> 32;
+    hash = (hash + word) * 0x9fb21c651e98df25;
+    return hash << 29 | hash >> 35;
 }
 
 /* The word of a page between the first and the last. */
-static u64 middle_word(u64 number) { return 1 + (u32)(number * 2654435761u) % (PAGE_WORDS - 2); }
+INLINE u64 middle_word(u64 number) { return 128 + ((u32)number * 2654435761u >> 24); }
 
 static u64 touched_available(void) { return pages_available; }
 
@@ -56,39 +57,52 @@ static void choose_stride(void)
     }
 }
 
+/* The loops below keep in registers what the compiler, for fear of aliases, would load anew for each
+ * page: their instructions are what `dirty` and `checksum` cost. */
+
 static void touched_write(u64 count, u64 seed)
 {
     u64 value = hash_word(0x243f6a8885a308d3, seed);
-    u64 number;
+    u64 limit = pages_available;
+    u64 *bits = memory.touched_bits;
+    u32 *next = memory.touched_list + touched_count;
+    struct region_window window = region_window();
+    u64 number, step;
 
     if (count == 0) {
         return;
     }
-    if (page_stride_for != pages_available) {
+    if (page_stride_for != limit) {
         choose_stride();
     }
-    number = value % pages_available;
+    step = page_stride; /* less than limit */
+    number = value % limit;
     for (; count != 0; count--) {
-        u64 *page = region_page(number);
-        if (!set_bit(memory.touched_bits, number)) {
-            memory.touched_list[touched_count++] = (u32)number;
+        u64 *page = region_page(&window, number);
+        if (!set_bit(bits, number)) {
+            *next++ = (u32)number;
         }
-        value = value * 6364136223846793005 + 1442695040888963407;
+        value += 0x9e3779b97f4a7c15;
         page[0] = value;
         page[middle_word(number)] = value;
         page[PAGE_WORDS - 1] = value;
-        number += page_stride;
-        while (number >= pages_available) {
-            number -= pages_available;
+        number += step;
+        if (number >= limit) {
+            number -= limit;
         }
     }
+    touched_count = (u64)(next - memory.touched_list);
 }
 
 static u64 touched_hash(u64 hash)
 {
-    for (u64 i = 0; i < touched_count; i++) {
-        u64 number = memory.touched_list[i];
-        const u64 *page = region_page(number);
+    const u32 *next = memory.touched_list;
+    const u32 *end = next + touched_count;
+    struct region_window window = region_window();
+
+    for (; next != end; next++) {
+        u64 number = *next;
+        const u64 *page = region_page(&window, number);
         hash = hash_word(hash, number ^ page[0]);
         hash = hash_word(hash, page[middle_word(number)]);
         hash = hash_word(hash, page[PAGE_WORDS - 1]);

@@ -15,4 +15,4 @@ static void touched_write(u64 count, u64 seed);
 /* Goes on with a hash over the touched pages. */
 static u64 touched_hash(u64 hash);
 /* One step of the hash. */
-static u64 hash_word(u64 hash, u64 word);
+INLINE u64 hash_word(u64 hash, u64 word);

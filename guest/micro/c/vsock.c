@@ -87,8 +87,10 @@ INLINE void recycle(u32 buffer) { rx.available.ring[rx_index++ % RX_BUFFERS] = (
 
 INLINE void publish_rx(void)
 {
-    if (rx_index != rx.available.index) {
-        VIRTIO_PUBLISH(&vsock, RX_QUEUE, rx, rx_index);
+    if (likely(rx_index != rx.available.index)) {
+        VIRTIO_PUBLISH(&vsock, RX_QUEUE, rx, rx_index); /* a full barrier */
+    } else {
+        full_barrier();
     }
 }
 
@@ -103,6 +105,7 @@ static void collect(void)
         if (tx_borrowed[slot] != NOT_BORROWED) {
             recycle(tx_borrowed[slot]);
             tx_borrowed[slot] = NOT_BORROWED;
+            tx.descriptors[2 * slot].flags = 0;
             borrowed--;
         }
     }
@@ -125,7 +128,7 @@ static NOINLINE void wait_for_slot(void)
     irq_pending |= 1u << IRQ_VSOCK; /* it may have been for the RX queue */
 }
 
-static u32 vsock_slot(void)
+INLINE u32 vsock_slot(void)
 {
     u32 slot;
 
@@ -156,12 +159,10 @@ INLINE void submit(u32 slot, u64 ports, u32 op, u32 flags, u32 length, u32 buf_a
     VIRTIO_PUBLISH(&vsock, TX_QUEUE, tx, (u16)(index + 1));
 }
 
-static void vsock_send(u32 slot, u64 ports, u32 op, u32 flags, u32 length, u32 buf_alloc,
+INLINE void vsock_send(u32 slot, u64 ports, u32 op, u32 flags, u32 length, u32 buf_alloc,
                        u32 fwd_cnt)
 {
-    struct descriptor *d = &tx.descriptors[2 * slot];
-
-    store64(&d->length, (PACKET_HEADER + length) | (u64)(2 * slot + 1) << 48);
+    tx.descriptors[2 * slot].length = PACKET_HEADER + length;
     submit(slot, ports, op, flags, length, buf_alloc, fwd_cnt);
 }
 
@@ -220,7 +221,6 @@ static void vsock_interrupt(void)
                 collect();
             }
             publish_rx();
-            full_barrier();
             if (rx_seen == READ_ONCE(rx.used.index)) {
                 return;
             }
@@ -229,11 +229,8 @@ static void vsock_interrupt(void)
         rx_current = element->id % RX_BUFFERS;
         packet = (const struct packet *)rx_buffers[rx_current];
         rx_kept = false;
-        if (likely(element->length >= PACKET_HEADER &&
-                   packet->length <= element->length - PACKET_HEADER &&
-                   element->length <= RX_BUFFER_SIZE)) {
-            connections_receive(packet);
-        }
+        /* The lengths are not checked: a device may write all of the guest's memory anyway. */
+        connections_receive(packet);
         if (likely(!rx_kept)) {
             recycle(rx_current);
         }

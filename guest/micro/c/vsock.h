@@ -51,13 +51,13 @@ static void vsock_init(u64 base);
 static void vsock_interrupt(void);
 
 /* A free slot; waits for the device when all are in flight. */
-static u32 vsock_slot(void);
+INLINE u32 vsock_slot(void);
 /* Gives back a slot that was not sent. */
 static void vsock_slot_release(u32 slot);
 /* Where the payload of a slot begins. */
 static u8 *vsock_slot_data(u32 slot);
 /* Sends a slot with `length` bytes of payload in it. `ports` has the guest's port in its low half. */
-static void vsock_send(u32 slot, u64 ports, u32 op, u32 flags, u32 length, u32 buf_alloc,
+INLINE void vsock_send(u32 slot, u64 ports, u32 op, u32 flags, u32 length, u32 buf_alloc,
                        u32 fwd_cnt);
 /* Sends `length` bytes that lie in the packet that is being handled; its buffer stays out of the
  * device's hands until they are sent. */
