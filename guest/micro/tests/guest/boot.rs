@@ -5,7 +5,7 @@ use vmoon_protocol::{AGENT_PORT, Kind};
 
 use crate::host::{BUF_ALLOC, Host, bytes_of};
 use crate::machine::{End, wait};
-use crate::vsock::{Packet, REQUEST, RST, RW, Vsock};
+use crate::vsock::{CREDIT_REQUEST, CREDIT_UPDATE, Packet, REQUEST, RST, RW, Vsock};
 
 #[test]
 fn boots_and_announces_itself() {
@@ -36,6 +36,9 @@ fn announces_itself_again_after_a_transport_reset() {
     let mut stream = host.command();
     host.succeed(&mut stream, "put k v");
     let before = host.control;
+    // Nothing is on its way any more that would be answered with a reset.
+    host.vsock.send(&stream.packet(CREDIT_REQUEST, Vec::new()));
+    assert_eq!(host.packet_for(&stream).op, CREDIT_UPDATE);
     host.vsock.transport_reset();
     host.accept_control();
     assert_ne!(host.control, before);
