@@ -73,9 +73,10 @@ impl<'a> BzImage<'a> {
         self.load_address().checked_add(needed)
     }
 
-    /// The 64-bit entry.
-    pub(super) fn entry(&self) -> u64 {
-        self.load_address() + ENTRY_64
+    /// The 64-bit entry, where the code reaches that far.
+    pub(super) fn entry(&self) -> Option<u64> {
+        let entry = self.load_address().checked_add(ENTRY_64)?;
+        (self.code.len() as u64 > ENTRY_64).then_some(entry)
     }
 }
 

@@ -91,7 +91,7 @@ fn plan_bzimage(source: &BootSource, protocol: EntryProtocol) -> Result<Plan<'_>
     if protocol == EntryProtocol::Pvh {
         return Err(no_entry(source, "PVH"));
     }
-    let end = image.memory_end().ok_or_else(|| {
+    let (end, address) = image.memory_end().zip(image.entry()).ok_or_else(|| {
         file_error(path, format!("kernel {} is damaged: its addresses overflow", path.display()))
     })?;
     let segment =
@@ -99,7 +99,7 @@ fn plan_bzimage(source: &BootSource, protocol: EntryProtocol) -> Result<Plan<'_>
     Ok(Plan {
         segments: vec![segment],
         end,
-        entry: Entry::Linux64 { address: image.entry() },
+        entry: Entry::Linux64 { address },
         header: Some(image.header),
     })
 }

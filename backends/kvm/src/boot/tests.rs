@@ -151,6 +151,23 @@ fn a_truncated_bzimage_says_how_long_it_should_be() {
     }
 }
 
+#[test]
+fn addresses_that_overflow_are_errors() {
+    for address in [u64::MAX, u64::MAX - 4200, u64::MAX - 0x20_0000] {
+        let mut kernel = bzimage();
+        kernel[0x258..0x260].copy_from_slice(&address.to_le_bytes());
+        assert_eq!(try_load(&kernel, None, 64 << 20).unwrap_err().code(), Code::VmSpec);
+    }
+    // Code of one paragraph has no room for an entry.
+    let mut kernel = bzimage();
+    kernel[0x1f4] = 1;
+    kernel[0x1f5] = 0;
+    kernel[0x258..0x260].copy_from_slice(&(u64::MAX - 100).to_le_bytes());
+    kernel[0x260..0x264].fill(0);
+    let error = try_load(&kernel, None, 64 << 20).unwrap_err();
+    assert!(error.message().contains("overflow"), "{error}");
+}
+
 /// The kernel of a Debian host, if this is one.
 fn debian_kernel() -> Option<&'static [u8]> {
     static KERNEL: OnceLock<Option<Vec<u8>>> = OnceLock::new();
