@@ -177,6 +177,8 @@ pub struct Forked {
 pub struct RestoreOptions {
     /// Hold the machine paused rather than leave it in the snapshot's state.
     pub paused: bool,
+    /// Give the guest the same bytes of its entropy device in every run from the snapshot.
+    pub deterministic: bool,
 }
 
 /// What a restore did.

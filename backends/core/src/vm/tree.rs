@@ -94,7 +94,10 @@ impl Vm {
         let snapshot = self.select(selector)?;
         let memo = self.memo_of(&snapshot);
         let held = self.agent.as_ref().map(|agent| (agent, agent.hold()));
-        let options_below = backend::RestoreOptions { paused: options.paused };
+        let options_below = backend::RestoreOptions {
+            paused: options.paused,
+            deterministic: options.deterministic,
+        };
         let restored = self.machine.restore(snapshot.id, options_below).await;
         if let Some((_, held)) = held {
             match &restored {

@@ -11,6 +11,7 @@ use vmoon_core::backend::{MachineInfo, Status};
 use vmoon_core::lifecycle::Operation;
 use vmoon_core::spec::Guest;
 use vmoon_core::{BootSource, Bytes, Console, Result, SnapshotId, State};
+use vmoon_virtio::entropy::EntropyHost;
 
 use super::command::Command;
 use super::events::{Wakeup, Wakeups};
@@ -42,6 +43,7 @@ pub(crate) struct Actor {
     /// Host-side work that came while the guest was at its end, at most one a device: a waker
     /// stays silent until its device has looked. Served once a restore brings the guest back.
     pub(super) missed: Vec<Wakeup>,
+    pub(super) entropy: Option<EntropyHost>,
 }
 
 impl Actor {

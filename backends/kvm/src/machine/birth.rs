@@ -69,10 +69,12 @@ pub(crate) async fn bear(
         .name(format!("vm-{}", identity.name))
         .spawn(move || cradle.rock(&inbox, &wake, born, &closed))
         .map_err(|error| cannot("start the machine's thread", error))?;
+    let unclaimed = Unclaimed(&mailbox);
     let Ok(told) = told.await else {
         return Err(cannot("start the machine", std::io::ErrorKind::Other.into()));
     };
     let Born { hosts, connections } = told?;
+    std::mem::forget(unclaimed);
     let machine = KvmMachine {
         mailbox,
         status: watched,
@@ -83,6 +85,15 @@ pub(crate) async fn bear(
         closing: Mutex::new(Some(closing)),
     };
     Ok((machine, connections))
+}
+
+/// Closes the machine if nobody waits for it any more when it is made.
+struct Unclaimed<'a>(&'a Mailbox);
+
+impl Drop for Unclaimed<'_> {
+    fn drop(&mut self) {
+        self.0.send(Command::Close);
+    }
 }
 
 /// What a new thread needs to make its machine.
@@ -173,6 +184,7 @@ impl Cradle {
             life,
             started: None,
             missed: Vec::new(),
+            entropy: hosts.entropy.clone(),
         };
         Ok((actor, wakeups, Born { hosts, connections }))
     }

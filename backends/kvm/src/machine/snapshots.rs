@@ -8,6 +8,7 @@ use vmoon_core::backend::{RestoreOptions, RestoreReport, SnapshotFigures, Snapsh
 use vmoon_core::lifecycle::Operation;
 use vmoon_core::{Bytes, Code, Error, Result, SnapshotId, State};
 use vmoon_virtio::RestoreMode;
+use vmoon_virtio::entropy::EntropySource;
 
 use super::actor::Actor;
 use crate::memory::PAGE_SIZE;
@@ -80,6 +81,9 @@ impl Actor {
             self.crash(format!("a restore failed: {}", error.full_message()));
         })?;
         self.life.fetch_add(1, Ordering::SeqCst);
+        if let Some(entropy) = &self.entropy {
+            entropy.set(entropy_source(id, options));
+        }
         self.catch_up();
         let state = match options.paused || target.figures.paused {
             true => State::Paused,
@@ -105,6 +109,16 @@ impl Actor {
         })?;
         self.image = Some(target.memory.clone());
         Ok(pages)
+    }
+}
+
+/// Every deterministic run from a snapshot draws the same bytes.
+fn entropy_source(id: SnapshotId, options: RestoreOptions) -> EntropySource {
+    if options.deterministic {
+        let (seed, _) = id.0.as_u64_pair();
+        EntropySource::Seeded { seed, position: 0 }
+    } else {
+        EntropySource::Os
     }
 }
 

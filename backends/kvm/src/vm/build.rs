@@ -8,7 +8,7 @@ use vmoon_core::{Bytes, Cid, Console, Result};
 use vmoon_virtio::balloon::{Balloon, BalloonHost};
 use vmoon_virtio::block::BlockDevice;
 use vmoon_virtio::console::{ConsoleDevice, ConsoleHost};
-use vmoon_virtio::entropy::Entropy;
+use vmoon_virtio::entropy::{Entropy, EntropyHost};
 use vmoon_virtio::vsock::{VsockDevice, VsockHost};
 
 use super::devices::{Devices, event};
@@ -27,6 +27,7 @@ pub(crate) struct Hosts {
     pub(crate) vsock: Option<VsockHost>,
     pub(crate) balloon: Option<BalloonHost>,
     pub(crate) console: Option<ConsoleHost>,
+    pub(crate) entropy: Option<EntropyHost>,
 }
 
 /// What [`devices`] makes.
@@ -60,7 +61,11 @@ pub(crate) fn devices(
                 hosts.balloon = Some(host);
                 Ok(Box::new(device))
             }
-            DevicePlan::Entropy => Ok(Box::new(Entropy::new())),
+            DevicePlan::Entropy => {
+                let (device, host) = Entropy::new();
+                hosts.entropy = Some(host);
+                Ok(Box::new(device))
+            }
             DevicePlan::Console => {
                 let (device, host) = ConsoleDevice::new(sink(console), waker);
                 hosts.console = Some(host);

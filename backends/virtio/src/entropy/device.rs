@@ -4,6 +4,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use virtio_queue::Queue;
 
+use super::host::EntropyHost;
 use super::state::{EntropySource, EntropyState};
 use crate::device::{COMMON_FEATURES, Device, DeviceError, DeviceKind, RestoreMode, Signals};
 use crate::memory::GuestMemory;
@@ -18,21 +19,22 @@ const MAX_REQUEST: usize = 4096;
 const MAX_ROUND: usize = 64;
 
 /// The entropy device: fills the guest's buffers with random bytes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Entropy {
-    source: EntropySource,
+    source: EntropyHost,
     chain: Chain,
     served: u64,
 }
 
 impl Entropy {
-    /// A device that takes its bytes from the host's kernel.
-    pub fn new() -> Self {
-        Self::default()
+    /// A device that takes its bytes from the host's kernel, and the handle that changes that.
+    pub fn new() -> (Self, EntropyHost) {
+        let host = EntropyHost::default();
+        (Self { source: host.clone(), chain: Chain::default(), served: 0 }, host)
     }
 
     fn fill(&mut self, bytes: &mut [u8]) -> Result<(), DeviceError> {
-        match &mut self.source {
+        match &mut *self.source.lock() {
             EntropySource::Os => {
                 rustix::rand::getrandom(bytes, rustix::rand::GetRandomFlags::empty())
                     .map(drop)
@@ -128,7 +130,7 @@ impl Device for Entropy {
     fn reset(&mut self) {}
 
     fn describe(&self) -> String {
-        let source = match self.source {
+        let source = match *self.source.lock() {
             EntropySource::Os => "",
             EntropySource::Seeded { .. } => ", deterministic",
         };
@@ -136,14 +138,14 @@ impl Device for Entropy {
     }
 
     fn save(&self) -> DeviceState {
-        DeviceState::Entropy(EntropyState { version: STATE_VERSION, source: self.source })
+        DeviceState::Entropy(EntropyState { version: STATE_VERSION, source: *self.source.lock() })
     }
 
     fn restore(&mut self, state: &DeviceState, _mode: RestoreMode) -> Result<(), DeviceError> {
         let DeviceState::Entropy(state) = state else {
             return Err(state.mismatch(DeviceKind::Entropy));
         };
-        self.source = state.source;
+        self.source.set(state.source);
         Ok(())
     }
 }

@@ -24,7 +24,7 @@ impl Guest {
     fn new() -> Self {
         let driver = DriverQueue::new(0, 64, true);
         let queues = vec![driver.queue()];
-        Self { device: Entropy::new(), memory: memory(), driver, queues }
+        Self { device: Entropy::new().0, memory: memory(), driver, queues }
     }
 
     fn run(&mut self) {
