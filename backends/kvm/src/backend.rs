@@ -9,7 +9,7 @@ use vmoon_core::spec::{Identity, MachineSpec};
 use vmoon_core::{BootSource, Capabilities, Capability, Machine, Result};
 
 use crate::boot::layout;
-use crate::machine::birth::{self, Origin};
+use crate::machine::birth::{Origin, Unborn};
 use crate::snapshot::fork;
 use crate::snapshot::frozen::blocking;
 use crate::snapshot::saved::{self, Loaded};
@@ -71,7 +71,7 @@ impl Backend for KvmBackend {
     ) -> Result<Arc<dyn Machine>> {
         let plan = Plan::new(&spec, KvmHost::get()?);
         let origin = Origin::Boot(Box::new(boot), spec.guest.clone());
-        let (machine, _) = birth::bear(plan, origin, &identity).await?;
+        let (machine, _) = Unborn::conceive(&plan, true)?.bear(plan, origin, &identity).await?;
         Ok(Arc::new(machine))
     }
 

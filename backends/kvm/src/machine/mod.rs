@@ -11,3 +11,4 @@ pub(crate) mod command;
 pub(crate) mod events;
 pub(crate) mod handle;
 pub(crate) mod snapshots;
+pub(crate) mod spare;

@@ -109,14 +109,18 @@ impl MemoryImage {
         Ok(())
     }
 
-    /// New memory with these contents, sharing the base copy-on-write.
-    pub(crate) fn fork(&self) -> io::Result<Ram> {
-        let ram = Ram::over(self.base.clone())?;
+    /// Gives `ram`, whose addresses are reserved, these contents, sharing the base copy-on-write.
+    ///
+    /// # Safety
+    /// No vCPU has run and no device has accessed memory.
+    pub(crate) unsafe fn fill(&self, ram: &Ram) -> io::Result<()> {
+        // SAFETY: the caller keeps everybody away.
+        unsafe { ram.fill(self.base.clone()) }?;
         self.index.for_each(|page, contents| {
-            // SAFETY: whole pages, as in `put_back`; nobody else knows this memory yet.
+            // SAFETY: whole pages, as in `put_back`.
             unsafe { ram.page(page).copy_from_nonoverlapping(contents.address(), PAGE_SIZE) };
         });
-        Ok(ram)
+        Ok(())
     }
 }
 

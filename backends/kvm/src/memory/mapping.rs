@@ -32,6 +32,15 @@ impl Mapping {
         Ok(Self::own(start.cast(), length))
     }
 
+    /// Sets `length` bytes of addresses aside; nothing is behind them yet.
+    pub(crate) fn reserve(length: usize) -> io::Result<Self> {
+        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+        // SAFETY: without MAP_FIXED the kernel chooses a range that nothing else uses.
+        let start =
+            unsafe { mm::mmap_anonymous(ptr::null_mut(), length, ProtFlags::empty(), flags) }?;
+        Ok(Self::own(start.cast(), length))
+    }
+
     /// Maps `length` bytes of zeroes.
     pub(crate) fn anonymous(length: usize, flags: MapFlags) -> io::Result<Self> {
         let protection = ProtFlags::READ | ProtFlags::WRITE;

@@ -41,6 +41,8 @@ pub(crate) struct Ram {
 /// What lies beneath the mapping.
 #[derive(Debug)]
 enum Beneath {
+    /// Addresses only.
+    Nothing,
     /// A memfd, mapped shared: no snapshot has been taken.
     Live(OwnedFd),
     /// A frozen base, mapped privately.
@@ -62,12 +64,20 @@ impl Ram {
         Self::assemble(mapping, Beneath::Live(file))
     }
 
-    /// Memory that begins as a copy-on-write view of `base`.
-    pub(crate) fn over(base: Arc<Base>) -> io::Result<Self> {
-        let protection = ProtFlags::READ | ProtFlags::WRITE;
-        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
-        let mapping = Mapping::file(base.file(), base.length(), protection, flags)?;
-        Self::assemble(mapping, Beneath::Frozen { base, holes: 0 })
+    /// The addresses of memory whose contents come later, with [`Ram::fill`].
+    pub(crate) fn reserve(length: usize) -> io::Result<Self> {
+        Self::assemble(Mapping::reserve(length)?, Beneath::Nothing)
+    }
+
+    /// Puts a copy-on-write view of `base` behind reserved addresses.
+    ///
+    /// # Safety
+    /// No vCPU has run and no device has accessed memory.
+    pub(crate) unsafe fn fill(&self, base: Arc<Base>) -> io::Result<()> {
+        // SAFETY: the caller keeps everybody away.
+        unsafe { self.mapping.replace_by_private_file(base.file(), 0, base.length()) }?;
+        *self.beneath() = Beneath::Frozen { base, holes: 0 };
+        Ok(())
     }
 
     fn assemble(mapping: Mapping, beneath: Beneath) -> io::Result<Self> {
@@ -139,6 +149,7 @@ impl Ram {
         let mut beneath = self.beneath();
         let file = match &*beneath {
             Beneath::Frozen { base, .. } => return Ok(base.clone()),
+            Beneath::Nothing => return Err(io::Errno::INVAL),
             Beneath::Live(file) => file.try_clone().map_err(|error| errno(&error))?,
         };
         let base = Arc::new(Base::freeze(file, self.mapping.length())?);
@@ -156,6 +167,7 @@ impl Ram {
     pub(crate) unsafe fn reclaim(&self, offset: usize, length: usize) -> io::Result<()> {
         let mut beneath = self.beneath();
         match &mut *beneath {
+            Beneath::Nothing => Err(io::Errno::INVAL),
             // DONTNEED would free nothing of a shared memfd.
             Beneath::Live(file) => fs::fallocate(
                 file.as_fd(),

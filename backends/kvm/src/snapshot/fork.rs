@@ -7,12 +7,14 @@ use vmoon_core::backend::Forked;
 use vmoon_core::spec::Identity;
 
 use super::frozen::{Frozen, KvmSnapshot};
-use crate::machine::birth::{self, Origin};
+use crate::machine::birth::Origin;
+use crate::machine::spare;
 
 /// Makes the machine, paused.
 pub(crate) async fn fork(frozen: Arc<Frozen>, identity: Identity) -> Result<Forked> {
     let origin = Origin::Snapshot(frozen.clone());
-    let (machine, connections) = birth::bear(frozen.plan.clone(), origin, &identity).await?;
+    let (machine, connections) =
+        spare::take(&frozen.plan)?.bear(frozen.plan.clone(), origin, &identity).await?;
     Ok(Forked {
         machine: Arc::new(machine),
         connections,

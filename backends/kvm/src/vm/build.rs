@@ -42,7 +42,6 @@ pub(crate) fn devices(
     plan: &Plan,
     vm: &VmFd,
     ram: &Arc<Ram>,
-    cid: Cid,
     console: &Arc<Console>,
 ) -> Result<Built> {
     let mut devices = Devices::default();
@@ -51,7 +50,7 @@ pub(crate) fn devices(
     for device in &plan.devices {
         devices.attach(vm, ram, |waker| match device {
             DevicePlan::Vsock => {
-                let device = VsockDevice::new(cid, waker);
+                let device = VsockDevice::new(Cid::FIRST_GUEST, waker);
                 hosts.vsock = Some(device.host());
                 Ok(Box::new(device))
             }

@@ -11,6 +11,7 @@ use vmoon_core::spec::{DiskMode, Guest};
 use crate::boot::cpuid;
 
 use super::host::KvmHost;
+use crate::machine::spare::Spares;
 
 /// The hardware of a machine: the same for every fork of it.
 #[derive(Debug)]
@@ -23,6 +24,8 @@ pub(crate) struct Plan {
     pub(crate) devices: Vec<DevicePlan>,
     /// Whether the guest reads its virtio console rather than the serial port.
     pub(crate) types_virtio: bool,
+    /// Machines made ahead.
+    pub(crate) spares: Spares,
 }
 
 /// One virtio device.
@@ -64,6 +67,12 @@ impl Plan {
         let cpuid =
             (0..spec.cpus).map(|index| cpuid::for_vcpu(&host.cpuid, index, spec.cpus)).collect();
         let memory = usize::try_from(spec.memory.get()).expect("checked against the host's memory");
-        Arc::new(Self { memory, cpuid, devices, types_virtio: spec.guest == Guest::Micro })
+        Arc::new(Self {
+            memory,
+            cpuid,
+            devices,
+            types_virtio: spec.guest == Guest::Micro,
+            spares: Spares::default(),
+        })
     }
 }

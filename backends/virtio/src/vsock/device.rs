@@ -26,10 +26,9 @@ const FEATURE_STREAM: u64 = 1 << 0;
 /// The vsock device.
 #[derive(Debug)]
 pub struct VsockDevice {
-    /// The CID of the machine.
-    pub(super) cid: Cid,
-    /// The CID that the guest knows itself by: another one in a fork whose connections live on.
-    pub(super) guest_cid: Cid,
+    /// The CID that the guest knows itself by where it is not the machine's: in a fork whose
+    /// connections live on.
+    pub(super) kept_cid: Option<Cid>,
     pub(super) shared: Arc<Shared>,
     pub(super) table: Table,
     /// Whether the guest's packets wait until it has taken some of ours.
@@ -46,9 +45,8 @@ impl VsockDevice {
     /// The device of a machine with this CID. `waker` calls its owner.
     pub fn new(cid: Cid, waker: HostWaker) -> Self {
         Self {
-            cid,
-            guest_cid: cid,
-            shared: Shared::new(waker),
+            kept_cid: None,
+            shared: Shared::new(cid, waker),
             table: Table::new(),
             stalled: false,
             transport_reset: false,
@@ -56,6 +54,11 @@ impl VsockDevice {
             touched: Vec::new(),
             bytes_sent: 0,
         }
+    }
+
+    /// The CID that the guest knows itself by.
+    pub(super) fn guest_cid(&self) -> Cid {
+        self.kept_cid.unwrap_or_else(|| self.shared.cid())
     }
 
     /// The host's handle.
@@ -162,7 +165,7 @@ impl Device for VsockDevice {
     fn activate(&mut self, _features: u64) {}
 
     fn read_config(&self, offset: u64, data: &mut [u8]) {
-        crate::device::read_config_bytes(&self.guest_cid.0.to_le_bytes(), offset, data);
+        crate::device::read_config_bytes(&self.guest_cid().0.to_le_bytes(), offset, data);
     }
 
     fn write_config(&mut self, _offset: u64, _data: &[u8]) {}
@@ -199,7 +202,8 @@ impl Device for VsockDevice {
         let plural = if count == 1 { "" } else { "s" };
         format!(
             "cid {}, {count} connection{plural}, {} bytes sent to the guest",
-            self.guest_cid.0, self.bytes_sent
+            self.guest_cid().0,
+            self.bytes_sent
         )
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 use vmoon_core::error::{Code, Error, Result};
-use vmoon_core::units::VsockPort;
+use vmoon_core::units::{Cid, VsockPort};
 use vmoon_core::vsock::{VsockListener, VsockStream};
 
 use super::listener::{Backlog, Listener};
@@ -16,6 +16,12 @@ use super::shared::{Shared, Wanted, closed};
 pub struct VsockHost(pub(super) Arc<Shared>);
 
 impl VsockHost {
+    /// Names a machine that was made before it was known which it would be. To be called before
+    /// its guest runs.
+    pub fn set_cid(&self, cid: Cid) {
+        self.0.set_cid(cid);
+    }
+
     /// Opens a connection to a port of the guest. Waits until the guest's driver is up and the
     /// guest has answered. Cancel-safe.
     ///

@@ -67,7 +67,7 @@ impl VsockDevice {
     }
 
     fn take_packet(&mut self, header: &Header, payload: Cursor<'_>) {
-        if header.source_cid != self.guest_cid {
+        if header.source_cid != self.guest_cid() {
             // Whoever that is, there is nobody to answer.
             return;
         }

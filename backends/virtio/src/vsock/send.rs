@@ -75,7 +75,7 @@ impl VsockDevice {
             }
             Next::Packet(serial, operation) => (serial, operation),
         };
-        let guest_cid = self.guest_cid;
+        let guest_cid = self.guest_cid();
         let Some(connection) = self.table.connections.get_mut(&serial) else {
             return Err(ring.bad_request("a connection vanished"));
         };
@@ -102,7 +102,7 @@ impl VsockDevice {
     }
 
     fn header(&self, ports: Ports, operation: Operation) -> Header {
-        Header { destination_cid: self.guest_cid, ..Self::header_for(ports, operation) }
+        Header { destination_cid: self.guest_cid(), ..Self::header_for(ports, operation) }
     }
 
     const fn header_for(ports: Ports, operation: Operation) -> Header {

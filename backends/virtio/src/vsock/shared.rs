@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 use vmoon_core::error::{Code, Error, Result};
-use vmoon_core::units::VsockPort;
+use vmoon_core::units::{Cid, VsockPort};
 use vmoon_core::vsock::VsockStream;
 
 use super::listener::Backlog;
@@ -17,6 +17,7 @@ use crate::waker::HostWaker;
 #[derive(Debug)]
 pub(super) struct Shared {
     waker: HostWaker,
+    cid: AtomicU64,
     serials: AtomicU64,
     state: Mutex<SharedState>,
 }
@@ -45,11 +46,21 @@ pub(super) struct Wanted {
 }
 
 impl Shared {
-    pub(super) fn new(waker: HostWaker) -> Arc<Self> {
+    pub(super) fn new(cid: Cid, waker: HostWaker) -> Arc<Self> {
         // Serials outlive the device: in snapshots, forks and files. Where they start is left to
         // chance, so that no device takes another's connection for its own.
         let first = RandomState::new().build_hasher().finish();
-        Arc::new(Self { waker, serials: AtomicU64::new(first), state: Mutex::default() })
+        let (cid, serials) = (AtomicU64::new(cid.0), AtomicU64::new(first));
+        Arc::new(Self { waker, cid, serials, state: Mutex::default() })
+    }
+
+    /// The CID of the machine.
+    pub(super) fn cid(&self) -> Cid {
+        Cid(self.cid.load(Ordering::Acquire))
+    }
+
+    pub(super) fn set_cid(&self, cid: Cid) {
+        self.cid.store(cid.0, Ordering::Release);
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, SharedState> {

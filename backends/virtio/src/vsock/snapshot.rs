@@ -36,7 +36,7 @@ impl VsockDevice {
         connections.sort_by_key(|it| (it.host_port, it.guest_port));
         VsockState {
             version: STATE_VERSION,
-            guest_cid: self.guest_cid,
+            guest_cid: self.guest_cid(),
             transport_reset: self.transport_reset,
             next_port: self.table.next_port,
             connections,
@@ -48,7 +48,7 @@ impl VsockDevice {
     /// connection that it believes in. What the host asked for and still waits for is asked anew.
     pub(super) fn restore_connections(&mut self, state: &VsockState, mode: RestoreMode) {
         let (waiting, mut live) = self.take_connections();
-        self.guest_cid = state.guest_cid;
+        self.kept_cid = Some(state.guest_cid).filter(|kept| *kept != self.shared.cid());
         self.transport_reset = state.transport_reset;
         self.stalled = false;
         if mode == RestoreMode::Fresh {
@@ -80,9 +80,9 @@ impl VsockDevice {
             connection.pipe.cut(true);
         }
         if mode == RestoreMode::Fresh {
-            if inherited.is_empty() && self.guest_cid != self.cid {
+            if inherited.is_empty() && self.kept_cid.is_some() {
                 // Nothing holds the guest to the CID of the machine that it was forked from.
-                self.guest_cid = self.cid;
+                self.kept_cid = None;
                 self.transport_reset = true;
             }
             let dropped = {
@@ -100,7 +100,7 @@ impl VsockDevice {
         for connection in live.into_values() {
             connection.pipe.cut(false);
         }
-        self.guest_cid = self.cid;
+        self.kept_cid = None;
         self.transport_reset = false;
         self.stalled = false;
         self.ask_again(waiting);

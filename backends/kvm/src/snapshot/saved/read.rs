@@ -12,6 +12,7 @@ use vmoon_core::{Bytes, Code, Error, Result};
 use super::manifest::{Manifest, Part, corrupt, incompatible};
 use super::write::MemoryHasher;
 use super::{MANIFEST, MEMORY, STATE, cpu_features};
+use crate::machine::spare::Spares;
 use crate::memory::PAGE_SIZE;
 use crate::memory::base::Base;
 use crate::memory::image::MemoryImage;
@@ -52,6 +53,7 @@ pub(crate) fn read(directory: &Path, host: &KvmHost) -> Result<Loaded> {
             cpuid,
             devices: manifest.devices,
             types_virtio: manifest.types_virtio,
+            spares: Spares::default(),
         }),
         figures: SnapshotFigures {
             dirty_pages: pages,
