@@ -14,7 +14,7 @@ use vmoon_core::{Code, Error, Vm};
 use crate::arguments::Arguments;
 use crate::context::Context;
 use crate::convert::nearest;
-use crate::fault::{Fault, Outcome, Reply};
+use crate::fault::{Outcome, Reply};
 
 /// How many results a wrapper passes on.
 #[derive(Clone, Copy, Debug)]
@@ -86,7 +86,7 @@ pub(crate) fn register_except_close<T: Handle>(registry: &mut UserDataRegistry<T
                 .with_detail("key", name);
             Ok(Reply::<()>::new(lua, Err(error.into()), None))
         })?;
-        Context::of(lua).prelude.get::<Function>("newindex")?.call::<Value>(readonly)
+        Context::of(lua).maker(lua, "newindex")?.call::<Value>(readonly)
     });
     registry.add_meta_method(MetaMethod::ToString, |_, this, _: MultiValue| Ok(this.title()));
 }
@@ -230,7 +230,7 @@ impl<T: Handle> Class<T> {
                 .with_detail("key", name);
             Ok(Reply::<()>::new(lua, Err(error.into()), None))
         })?;
-        Context::of(&self.lua).prelude.get::<Function>("index")?.call((
+        Context::of(&self.lua).maker(&self.lua, "index")?.call((
             self.methods,
             self.getters,
             unknown,
@@ -301,7 +301,7 @@ fn set(
 }
 
 fn wrap(lua: &Lua, results: Results, body: &Function) -> mlua::Result<Function> {
-    Context::of(lua).wrap.call((body, results.number()))
+    Context::of(lua).maker(lua, "wrap")?.call((body, results.number()))
 }
 
 /// An iterator for a generic `for`: each step calls `object`'s method of this name. A loop that
@@ -316,6 +316,6 @@ pub(crate) fn iterator<T: Handle>(
     let object = lua.create_userdata(object)?;
     let step: Function = object.get(method)?;
     let closable = if closes { Value::UserData(object.clone()) } else { Value::Nil };
-    let iterator: Function = Context::of(lua).prelude.get("iterator").map_err(Fault::from)?;
+    let iterator = Context::of(lua).maker(lua, "iterator")?;
     Ok(iterator.call((step, object, closable))?)
 }

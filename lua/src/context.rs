@@ -1,6 +1,6 @@
 //! What every binding can reach: the host of machines, and the prelude's functions.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -21,10 +21,8 @@ pub(crate) struct Context {
     pub(crate) host: Arc<Host>,
     /// The backend for machines that do not name one.
     pub(crate) backend: Option<String>,
-    /// The table that the prelude returned.
-    pub(crate) prelude: Table,
-    /// The prelude's `wrap`.
-    pub(crate) wrap: Function,
+    /// The prelude's functions that make classes, once they are needed.
+    pub(crate) class: OnceCell<Table>,
     /// Lua's own `xpcall`, which scripts cannot replace.
     pub(crate) xpcall: Function,
     /// Lua's own `string.find`.
@@ -55,6 +53,15 @@ impl Context {
     /// The context of this Lua.
     pub(crate) fn of(lua: &Lua) -> Rc<Self> {
         lua.app_data_ref::<Rc<Self>>().expect("the runtime sets it before any binding runs").clone()
+    }
+
+    /// One of the prelude's functions that make classes.
+    pub(crate) fn maker(&self, lua: &Lua, name: &str) -> mlua::Result<Function> {
+        if let Some(class) = self.class.get() {
+            return class.raw_get(name);
+        }
+        let class = crate::prelude::class(lua)?;
+        self.class.get_or_init(|| class).raw_get(name)
     }
 
     /// Forgets the values of the script, so that nothing outlives its Lua.

@@ -13,36 +13,34 @@ use crate::fault::Outcome;
 use crate::machine::{self, Machine};
 use crate::{capabilities, console, spec, task};
 
-/// Makes the module with its submodules.
-pub(crate) fn make(lua: &Lua) -> mlua::Result<Table> {
-    let module = lua.create_table()?;
-    waiting(lua, &module, "vmoon.create", Results::One, async |lua: Lua, arguments| {
+/// Fills the module, with its submodules.
+pub(crate) fn fill(lua: &Lua, module: &Table) -> mlua::Result<()> {
+    waiting(lua, module, "vmoon.create", Results::One, async |lua: Lua, arguments| {
         let (backend, spec) = spec::parse(&arguments)?;
         let context = Context::of(&lua);
         let backend = backend.or_else(|| context.backend.clone());
         machine::value_of(&lua, context.host.create(backend.as_deref(), spec).await?)
     })?;
-    waiting(lua, &module, "vmoon.boot", Results::One, async |lua: Lua, arguments| {
+    waiting(lua, module, "vmoon.boot", Results::One, async |lua: Lua, arguments| {
         boot(&lua, &arguments).await
     })?;
-    function(lua, &module, "vmoon.list", Results::One, |lua, _| {
+    function(lua, module, "vmoon.list", Results::One, |lua, _| {
         let list = lua.create_table()?;
         for vm in Context::of(lua).host.list() {
             list.raw_push(machine::value_of(lua, vm)?)?;
         }
         Ok(list)
     })?;
-    function(lua, &module, "vmoon.get", Results::One, |lua, arguments| {
+    function(lua, module, "vmoon.get", Results::One, |lua, arguments| {
         let name = arguments.text(0, "the id or the name of a machine")?;
         let found = Context::of(lua).host.get(&name);
         found.map(|vm| machine::value_of(lua, vm)).transpose()
     })?;
-    function(lua, &module, "vmoon.capabilities", Results::One, |lua, arguments| {
+    function(lua, module, "vmoon.capabilities", Results::One, |lua, arguments| {
         capabilities::capabilities(lua, &arguments)
     })?;
-    function(lua, &module, "vmoon.backends", Results::One, |lua, _| capabilities::backends(lua))?;
-    module.raw_set("task", task::make(lua, &module)?)?;
-    Ok(module)
+    function(lua, module, "vmoon.backends", Results::One, |lua, _| capabilities::backends(lua))?;
+    module.raw_set("task", task::make(lua, module)?)
 }
 
 /// Creates and starts a machine and waits until it is ready. One that does not get there is

@@ -13,12 +13,14 @@ use crate::report::{Report, Sources};
 use crate::stop::{Cause, Signals, Stop};
 use crate::trace::first_line;
 
+mod embedded;
 mod raised;
 mod script;
 mod setup;
 
 pub use script::Script;
 
+use embedded::Embedded;
 use raised::Raised;
 
 /// How scripts are run.
@@ -57,6 +59,7 @@ pub enum Ending {
 pub struct Runtime {
     config: Config,
     tokio: tokio::runtime::Runtime,
+    embedded: Embedded,
 }
 
 impl Runtime {
@@ -66,7 +69,17 @@ impl Runtime {
     /// When the operating system has no descriptors left.
     pub fn new(config: Config) -> std::io::Result<Self> {
         let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        Ok(Self { config, tokio })
+        Ok(Self { config, tokio, embedded: Embedded::default() })
+    }
+
+    /// Gives scripts one more global function: of the program around the runtime, which can so
+    /// take part in what a script does. It runs on the script's thread and may wait.
+    pub fn define(
+        &mut self,
+        name: &'static str,
+        body: impl AsyncFn() -> vmoon_core::Result<()> + 'static,
+    ) {
+        self.embedded.add(name, body);
     }
 
     /// Runs a script to its end, whatever that is. Everything that the script held is closed
@@ -80,11 +93,12 @@ impl Runtime {
     }
 
     fn run_script(self, script: &Script) -> mlua::Result<Ending> {
-        let Self { config, tokio } = self;
+        let Self { config, tokio, embedded } = self;
         let signals = config.signals.clone().unwrap_or_default();
         let stop = Rc::new(Stop::new(signals, config.timeout));
         let lua = Lua::new();
         setup::prepare(&lua, &config, stop.clone(), script)?;
+        embedded.define(&lua)?;
         let raised = Rc::new(Raised::default());
         let mut sources = Sources::new(script);
         let ending = match script.load(&lua) {

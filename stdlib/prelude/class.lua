@@ -5,8 +5,7 @@
 -- The wrappers differ in how many results they pass on, and none of them ends in a tail call:
 -- the name by which the user called must still be on the stack when the error is raised.
 
-local error, getmetatable, rawget, setmetatable, type =
-  error, getmetatable, rawget, setmetatable, type
+local error, select, unpack = error, select, table.unpack
 
 local function finish(failure, ...)
   if failure ~= nil then error(failure, 0) end
@@ -35,12 +34,12 @@ local wrappers = {
 local function wrap(f, results)
   local make = wrappers[results]
   if make then return make(f) end
+  local function keep(...)
+    return select("#", ...), { ... }
+  end
   return function(...)
-    local function keep(...)
-      return select("#", ...), { ... }
-    end
     local count, kept = keep(finish(f(...)))
-    return table.unpack(kept, 1, count)
+    return unpack(kept, 1, count)
   end
 end
 

@@ -2,10 +2,9 @@
 -- whoever drives Lua; `coroutine.resume` and `coroutine.wrap` pass that mark on instead of
 -- showing it to the script.
 
-local pending = ...
-local close, create, isyieldable, resume, status, yield =
-  coroutine.close, coroutine.create, coroutine.isyieldable, coroutine.resume, coroutine.status,
-  coroutine.yield
+local pending, resume = ...
+local close, create, status, yield =
+  coroutine.close, coroutine.create, coroutine.status, coroutine.yield
 local error, rawequal, select, setmetatable, type = error, rawequal, select, setmetatable, type
 
 -- Closes the inner coroutine when the outer one is cancelled while the inner one waits.
@@ -32,7 +31,9 @@ function drive(thread, ok, ...)
   return ok, ...
 end
 
-function coroutine.resume(thread, ...)
+local passing = {}
+
+function passing.resume(thread, ...)
   return drive(thread, resume(thread, ...))
 end
 
@@ -47,9 +48,11 @@ local function unwrap(thread, ok, ...)
   error(failure, type(failure) == "string" and 2 or 0)
 end
 
-function coroutine.wrap(f)
+function passing.wrap(f)
   local thread = create(f)
   return function(...)
     return unwrap(thread, drive(thread, resume(thread, ...)))
   end
 end
+
+return passing

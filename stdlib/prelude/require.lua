@@ -19,7 +19,7 @@ local function find(name)
   error(("module '%s' not found:%s"):format(name, table.concat(messages)), 3)
 end
 
-function require(name)
+return function(name)
   if type(name) ~= "string" then
     error(("bad argument #1 to 'require' (string expected, got %s)"):format(type(name)), 2)
   end

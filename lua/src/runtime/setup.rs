@@ -1,6 +1,6 @@
 //! A new Lua with everything that scripts expect in it.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashSet;
 use std::path::Path;
 use std::rc::Rc;
@@ -10,8 +10,8 @@ use mlua::{Function, Lua, MultiValue, Table, Value};
 use super::raised;
 use super::{Config, Script};
 use crate::context::Context;
+use crate::prelude;
 use crate::stop::Stop;
-use crate::{module, prelude};
 
 /// Makes `lua` ready for the script.
 pub(super) fn prepare(
@@ -21,7 +21,6 @@ pub(super) fn prepare(
     script: &Script,
 ) -> mlua::Result<()> {
     let globals = lua.globals();
-    let prelude = prelude::load(lua)?;
     let machines = lua.create_table()?;
     let weak = lua.create_table()?;
     weak.raw_set("__mode", "v")?;
@@ -30,8 +29,7 @@ pub(super) fn prepare(
     lua.set_app_data(Rc::new(Context {
         host: config.host.clone(),
         backend: config.backend.clone(),
-        wrap: prelude.raw_get("wrap")?,
-        prelude,
+        class: OnceCell::new(),
         xpcall: globals.raw_get("xpcall")?,
         find: string.raw_get("find")?,
         handler: raised::task_handler(lua)?,
@@ -42,18 +40,13 @@ pub(super) fn prepare(
         closing: RefCell::new(HashSet::new()),
         live: Cell::new(true),
     }));
-    let vmoon = module::make(lua)?;
+    globals.raw_set("vmoon", prelude::init(lua, stop)?)?;
     let package: Table = globals.raw_get("package")?;
-    let loaded: Table = package.raw_get("loaded")?;
-    loaded.raw_set("vmoon.task", vmoon.raw_get::<Table>("task")?)?;
-    loaded.raw_set("vmoon", &vmoon)?;
-    globals.raw_set("vmoon", vmoon)?;
     globals.raw_set("arg", arguments(lua, script)?)?;
     if let Some(folder) = script.folder() {
         search_beside(&package, folder)?;
     }
-    exit(lua, &globals, stop)?;
-    debug(lua, &globals, &loaded)
+    debug(lua, &globals, &package)
 }
 
 fn arguments(lua: &Lua, script: &Script) -> mlua::Result<Table> {
@@ -76,24 +69,8 @@ fn search_beside(package: &Table, folder: &Path) -> mlua::Result<()> {
     package.raw_set("path", format!("{folder}/?.lua;{folder}/?/init.lua;{path}"))
 }
 
-/// Replaces `os.exit`, which would end the process with everything still open.
-fn exit(lua: &Lua, globals: &Table, stop: Rc<Stop>) -> mlua::Result<()> {
-    let os: Table = globals.raw_get("os")?;
-    let exit = lua.create_async_function(move |_, mut values: MultiValue| {
-        let code = match values.pop_front() {
-            None | Some(Value::Nil | Value::Boolean(true)) => 0,
-            Some(Value::Integer(code)) => i32::try_from(code & 0xff).unwrap_or(1),
-            Some(_) => 1,
-        };
-        stop.exit(code);
-        // The runtime cancels the script here.
-        std::future::pending::<mlua::Result<()>>()
-    })?;
-    os.raw_set("exit", exit)
-}
-
 /// Lua's `debug` is not safe to embed whole; error handlers want its `traceback`.
-fn debug(lua: &Lua, globals: &Table, loaded: &Table) -> mlua::Result<()> {
+fn debug(lua: &Lua, globals: &Table, package: &Table) -> mlua::Result<()> {
     let debug = lua.create_table()?;
     let traceback = lua.create_function(|lua, values: MultiValue| {
         let message = values.front().cloned().unwrap_or(Value::Nil);
@@ -107,7 +84,7 @@ fn debug(lua: &Lua, globals: &Table, loaded: &Table) -> mlua::Result<()> {
         }
     })?;
     debug.raw_set("traceback", traceback)?;
-    loaded.raw_set("debug", &debug)?;
+    package.raw_get::<Table>("loaded")?.raw_set("debug", &debug)?;
     globals.raw_set("debug", debug)
 }
 
