@@ -5,6 +5,7 @@
 #include "output.h"
 #include "power.h"
 #include "random.h"
+#include "watch.h"
 
 #define REDIAL_FIRST 10000000ul /* nanoseconds */
 #define REDIAL_LAST 1000000000ul
@@ -26,6 +27,7 @@ static void agent_dial(void) { connection_dial(AGENT_PORT, KIND_CONTROL); }
 
 static void agent_control_lost(void)
 {
+    watch_forget();
     timer_start(&redial_timer, redial_after);
     if (redial_after < REDIAL_LAST) {
         redial_after *= 2;
@@ -46,7 +48,7 @@ static void agent_control_open(struct connection *c)
     output_send();
 }
 
-static void reply(struct connection *c, u64 id, u32 kind, const void *payload, u32 length)
+static void agent_reply(struct connection *c, u64 id, u32 kind, const void *payload, u32 length)
 {
     output_open(c, id);
     output_frame(kind, payload, length);
@@ -66,13 +68,13 @@ static void life(struct connection *c, u64 id, const u8 *payload, u32 length)
     }
     agent_life(payload);
     if (c->kind == KIND_CONTROL) {
-        reply(c, id, FRAME_LIFE_DONE, payload, 8);
+        agent_reply(c, id, FRAME_LIFE_DONE, payload, 8);
     }
 }
 
 static COLD NORETURN void shut_down(struct connection *c, u64 id, bool again)
 {
-    reply(c, id, FRAME_DONE, NULL, 0);
+    agent_reply(c, id, FRAME_DONE, NULL, 0);
     vsock_drain();
     if (again) {
         reboot();
@@ -82,13 +84,17 @@ static COLD NORETURN void shut_down(struct connection *c, u64 id, bool again)
 
 static COLD void control_frame(struct connection *c, u32 kind, u64 id, const u8 *payload, u32 length)
 {
-    static const char unsupported[] = "backend.unsupported\0the micro guest cannot wait for ports, "
-                                      "files or units";
-
-    if (kind == FRAME_SHUTDOWN) {
+    switch (kind) {
+    case FRAME_SHUTDOWN:
         shut_down(c, id, length != 0 && payload[0] == 1);
-    } else if (kind == FRAME_WATCH) {
-        reply(c, id, FRAME_ERROR, unsupported, sizeof(unsupported) - 1);
+    case FRAME_WATCH:
+        watch_begin(c, id, payload, length);
+        break;
+    case FRAME_UNWATCH:
+        watch_end(id);
+        break;
+    default:
+        break;
     }
 }
 

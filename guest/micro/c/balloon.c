@@ -11,7 +11,7 @@ enum {
     CONFIG_TARGET = VIRTIO_CONFIG + 0, /* num_pages */
     CONFIG_ACTUAL = VIRTIO_CONFIG + 4,
 
-    /* One request carries up to CHUNKS arrays of FRAMES frame numbers. */
+    /* One request carries up to CHUNKS buffers of FRAMES frame numbers each. */
     CHUNKS = 8,
     FRAMES = PAGE_SIZE / sizeof(u32),
     /* Pages that the guest never gives up. */
@@ -38,8 +38,9 @@ static struct statistic stats[STATS];
 static u16 stats_seen;
 static bool stats_wanted;
 static u64 balloon_actual;  /* pages in the balloon, those on their way included */
-static bool balloon_moving; /* a request is with the device */
-LARGE static u32 frames[CHUNKS][FRAMES];
+static u64 boundary;        /* pages given lie at and above this one */
+static bool moving;         /* a request is with the device */
+LARGE static u32 frames[CHUNKS * FRAMES];
 
 static u64 balloon_pages(void) { return balloon_actual; }
 
@@ -64,22 +65,18 @@ static void list_frames(u32 *to, u64 number, u64 count)
     }
 }
 
-/* Sends `count` pages from `number` on through a queue that is empty. */
-static void send_pages(chunk_queue *queue, u32 queue_number, u64 number, u64 count)
+/* Sends the first `count` entries of frames through a queue that is empty. */
+static void send_frames(chunk_queue *queue, u32 queue_number, u64 count)
 {
     u16 index = queue->available.index;
 
-    for (u16 chunk = 0; count != 0; chunk++) {
-        u64 some = count < FRAMES ? count : FRAMES;
+    for (u64 sent = 0; sent < count; sent += FRAMES, index++) {
+        u64 some = count - sent < FRAMES ? count - sent : FRAMES;
         u16 slot = index % CHUNKS;
-        list_frames(frames[chunk], number, some);
-        queue->descriptors[slot].address = (u64)frames[chunk];
+        queue->descriptors[slot].address = (u64)(frames + sent);
         queue->descriptors[slot].length = (u32)(some * sizeof(u32));
         queue->descriptors[slot].flags = 0;
         queue->available.ring[slot] = slot;
-        index++;
-        number += some;
-        count -= some;
     }
     VIRTIO_INTERRUPT_AFTER(&balloon, *queue, index - 1);
     VIRTIO_PUBLISH(&balloon, queue_number, *queue, index);
@@ -93,11 +90,58 @@ static bool busy(const chunk_queue *queue)
 /* Takes note of a request that the device has carried out. */
 static void balloon_settle(void)
 {
-    if (balloon_moving) {
-        balloon_moving = false;
-        touched_limit(memory.region_pages - balloon_actual);
+    if (moving) {
+        moving = false;
+        touched_limit(boundary);
         mmio_write(balloon.base + CONFIG_ACTUAL, (u32)balloon_actual);
     }
+}
+
+/* Gives up to `count` pages. */
+static void give(u64 count)
+{
+    u64 listed = 0;
+
+    while (listed < count) {
+        u64 run;
+        u64 start = untouched_below(boundary, count - listed, &run);
+        if (run == 0) {
+            break;
+        }
+        list_frames(frames + listed, start, run);
+        listed += run;
+        boundary = start;
+    }
+    if (listed != 0) {
+        /* Out of use before the device hears of them; back in use only once it has answered. */
+        touched_limit(boundary);
+        balloon_actual += listed;
+        moving = true;
+        send_frames(&inflate, INFLATE_QUEUE, listed);
+    }
+}
+
+/* Takes `count` pages back. */
+static void take_back(u64 count)
+{
+    u64 listed = 0;
+
+    while (listed < count) {
+        u64 run;
+        u64 start = untouched_from(boundary, count - listed, &run);
+        if (run == 0) {
+            break;
+        }
+        list_frames(frames + listed, start, run);
+        listed += run;
+        boundary = start + run;
+    }
+    balloon_actual -= listed;
+    if (balloon_actual == 0) {
+        boundary = memory.region_pages;
+    }
+    moving = true;
+    send_frames(&deflate, DEFLATE_QUEUE, listed);
 }
 
 /* One step towards the target; the interrupt that ends it leads to the next. */
@@ -105,29 +149,21 @@ static void balloon_step(void)
 {
     u64 target = mmio_read(balloon.base + CONFIG_TARGET);
     u64 most = memory.region_pages > KEPT ? memory.region_pages - KEPT : 0;
-    u64 count;
+    u64 at_once = CHUNKS * FRAMES;
 
     if (target > most) {
         target = most;
     }
     if (target > balloon_actual) {
-        count = target - balloon_actual < CHUNKS * FRAMES ? target - balloon_actual : CHUNKS * FRAMES;
-        balloon_actual += count;
-        /* Out of use before the device hears of them; back in use once it has answered. */
-        touched_limit(memory.region_pages - balloon_actual);
-        send_pages(&inflate, INFLATE_QUEUE, memory.region_pages - balloon_actual, count);
-        balloon_moving = true;
+        give(target - balloon_actual < at_once ? target - balloon_actual : at_once);
     } else if (target < balloon_actual) {
-        count = balloon_actual - target < CHUNKS * FRAMES ? balloon_actual - target : CHUNKS * FRAMES;
-        send_pages(&deflate, DEFLATE_QUEUE, memory.region_pages - balloon_actual, count);
-        balloon_actual -= count;
-        balloon_moving = true;
+        take_back(balloon_actual - target < at_once ? balloon_actual - target : at_once);
     }
 }
 
 static void send_stats(void)
 {
-    u64 left = touched_available() * PAGE_SIZE;
+    u64 left = (memory.region_pages - balloon_actual) * PAGE_SIZE;
 
     stats[0] = (struct statistic){STAT_FREE, left};
     stats[1] = (struct statistic){STAT_TOTAL, memory.total - balloon_actual * PAGE_SIZE};
@@ -147,6 +183,7 @@ static void balloon_init(u64 base)
         VIRTIO_QUEUE(&balloon, STATS_QUEUE, stats_queue);
     }
     virtio_ready(&balloon);
+    boundary = memory.region_pages;
     if (stats_wanted) {
         send_stats();
     }

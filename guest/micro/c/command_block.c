@@ -1,4 +1,4 @@
-/* `blk read SECTOR N` prints N bytes from a sector on; `blk write SECTOR HEX` writes bytes. A write
+/* `blk read SECTOR N` prints N sectors; `blk write SECTOR HEX` writes bytes from a sector on. A write
  * that ends within a sector keeps the rest of that sector. */
 #include "block.h"
 #include "commands.h"
@@ -118,18 +118,20 @@ static bool word_is(u32 word, const char *text)
 static NOINLINE i32 command_block(struct connection *c)
 {
     bool write = word_is(1, "write");
-    u64 sector, bytes, capacity;
+    u64 sector, sectors, bytes, capacity;
     bool started;
 
     if ((!write && !word_is(1, "read")) || word_count != 4 || !command_number(2, &sector) ||
-        (!write && !command_number(3, &bytes))) {
-        return command_fail(2, "usage: blk read SECTOR BYTES, blk write SECTOR HEX\n");
+        (!write && !command_number(3, &sectors))) {
+        return command_fail(2, "usage: blk read SECTOR COUNT, blk write SECTOR HEX\n");
     }
     if (!block_present()) {
         return command_fail(1, "blk: there is no block device\n");
     }
     if (write) {
         bytes = words[3].length / 2;
+    } else {
+        bytes = sectors > BYTES_MAX / SECTOR_SIZE ? ~0ul : sectors * SECTOR_SIZE;
     }
     capacity = block_capacity();
     if (bytes == 0 || bytes > BYTES_MAX || sector > capacity ||

@@ -192,8 +192,8 @@ static void print_memory(const char *name, u64 bytes)
 COMMAND command_meminfo(void)
 {
     print_memory("MemTotal:       ", memory.total - balloon_pages() * PAGE_SIZE);
-    print_memory("MemFree:        ", touched_available() * PAGE_SIZE);
-    print_memory("MemAvailable:   ", touched_available() * PAGE_SIZE);
+    print_memory("MemFree:        ", (memory.region_pages - balloon_pages()) * PAGE_SIZE);
+    print_memory("MemAvailable:   ", (memory.region_pages - balloon_pages()) * PAGE_SIZE);
     return 0;
 }
 
@@ -294,6 +294,7 @@ COMMAND command_echo_server(struct connection *c)
     if (!service_listen(c, (u32)port)) {
         return command_fail(1, "echo-server: the port is in use\n");
     }
+    c->argument[0] = port;
     output_text("listening on ");
     output_decimal(port);
     output_bytes("\n", 1);

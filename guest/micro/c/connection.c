@@ -15,8 +15,9 @@
 LARGE static struct connection table[CONNECTIONS];
 static struct connection *chains[CHAINS];
 static struct connection *free_list;
-HOT static u32 table_used = 1; /* entry 0 stays free: `recent` before the first packet */
-HOT static struct connection *recent = &table[0];
+HOT static u32 table_used;
+HOT static struct connection nobody; /* `recent` before the first packet */
+HOT static struct connection *recent = &nobody;
 HOT static u32 next_local_port = FIRST_LOCAL_PORT;
 
 static struct connection console_connection = {
@@ -44,12 +45,12 @@ static struct connection *allocate(u64 ports, enum connection_kind kind,
 
     if (c != NULL) {
         free_list = c->next;
-        fill(c, 0, __builtin_offsetof(struct connection, inline_frame));
     } else if (table_used < CONNECTIONS) {
         c = &table[table_used++];
     } else {
         return NULL;
     }
+    clear(c, __builtin_offsetof(struct connection, inline_frame) / 8);
     c->ports = ports;
     c->kind = kind;
     c->state = state;
@@ -431,7 +432,7 @@ INLINE void connections_receive(const struct packet *packet)
 
 static void connections_each(void (*visit)(struct connection *c, void *context), void *context)
 {
-    for (u32 i = 1; i < table_used; i++) {
+    for (u32 i = 0; i < table_used; i++) {
         if (table[i].state != STATE_FREE) {
             visit(&table[i], context);
         }

@@ -90,6 +90,7 @@ struct connection {
 };
 
 _Static_assert(sizeof(struct connection) <= 512, "eight to a page");
+_Static_assert(__builtin_offsetof(struct connection, inline_frame) % 8 == 0, "cleared in words");
 
 /* From vsock.c. */
 INLINE void connections_receive(const struct packet *packet);

@@ -8,6 +8,7 @@
 #include "memory_layout.h"
 #include "output.h"
 #include "service.h"
+#include "watch.h"
 
 /* Tags of FRAME_EXEC's fields; see vmoon-protocol's message module. */
 enum { TAG_ARGUMENT = 1, TAG_SHELL = 2, TAG_TIMEOUT = 6 };
@@ -132,6 +133,8 @@ static NOINLINE void go_on(struct connection *c, i32 code)
     if (code == EXEC_PRODUCING) {
         c->exec = EXEC_PRODUCE;
         exec_pump(c);
+    } else if (c->exec == EXEC_SERVE) {
+        watch_opened((u32)c->argument[0]);
     }
 }
 

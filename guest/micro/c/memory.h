@@ -12,6 +12,10 @@ INLINE void copy(void *to, const void *from, u64 length)
                      : "r"(rest)
                      : "memory");
 }
+INLINE void clear(void *to, u64 words)
+{
+    __asm__ volatile("rep stosq" : "+D"(to), "+c"(words) : "a"(0ul) : "memory");
+}
 INLINE void fill(void *to, u8 byte, u64 length)
 {
     __asm__ volatile("rep stosb" : "+D"(to), "+c"(length) : "a"(byte) : "memory");

@@ -1,5 +1,6 @@
 #include "memory_layout.h"
 #include "cpu.h"
+#include "memory.h"
 
 #define RANGES 8
 #define BLOCKS_MAX 512
@@ -95,7 +96,9 @@ static NOINLINE void map_high(u64 address)
     u64 *entry;
 
     if ((*pointer & 1) == 0) {
-        *pointer = (u64)high_directories[high_directories_used++] | 3;
+        u64 *directory = high_directories[high_directories_used++];
+        clear(directory, 512);
+        *pointer = (u64)directory | 3;
     }
     entry = (u64 *)(*pointer & ~(PAGE_SIZE - 1)) + (address >> 21 & 511);
     if ((*entry & 1) == 0) {

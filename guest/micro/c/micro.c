@@ -40,5 +40,6 @@ __attribute__((used)) void *memset(void *to, int byte, u64 length)
 #include "command_block.c"
 #include "commands.c"
 #include "exec.c"
+#include "watch.c"
 #include "agent.c"
 #include "main.c"

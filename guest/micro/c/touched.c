@@ -4,7 +4,7 @@
 
 #define PAGE_WORDS (PAGE_SIZE / 8)
 
-HOT static u64 pages_available;     /* pages below this number may be used */
+HOT static u64 pages_available; /* pages below this number may be chosen */
 HOT static u64 touched_count; /* entries of memory.touched_list */
 HOT static u64 page_stride;        /* coprime to page_stride_for, so that multiples of it visit each page once */
 HOT static u64 page_stride_for;
@@ -21,22 +21,53 @@ INLINE u64 middle_word(u64 number) { return 128 + ((u32)number * 2654435761u >> 
 
 static u64 touched_available(void) { return pages_available; }
 
-static void touched_limit(u64 pages)
-{
-    u64 kept = 0;
+static void touched_limit(u64 pages) { pages_available = pages; }
 
-    if (pages < pages_available) {
-        for (u64 i = 0; i < touched_count; i++) {
-            u32 number = memory.touched_list[i];
-            if (number < pages) {
-                memory.touched_list[kept++] = number;
-            } else {
-                clear_bit(memory.touched_bits, number);
-            }
-        }
-        touched_count = kept;
+static bool touched(u64 number) { return (memory.touched_bits[number / 64] >> number % 64 & 1) != 0; }
+
+static u64 untouched_below(u64 end, u64 most, u64 *length)
+{
+    u64 start;
+
+    while (end != 0 && touched(end - 1)) {
+        end--;
     }
-    pages_available = pages;
+    start = end;
+    while (start != 0 && end - start < most) {
+        if (start % 64 == 0 && memory.touched_bits[start / 64 - 1] == 0 &&
+            end - start + 64 <= most) {
+            start -= 64;
+        } else if (!touched(start - 1)) {
+            start--;
+        } else {
+            break;
+        }
+    }
+    *length = end - start;
+    return start;
+}
+
+static u64 untouched_from(u64 start, u64 most, u64 *length)
+{
+    u64 pages = memory.region_pages;
+    u64 end;
+
+    while (start < pages && touched(start)) {
+        start++;
+    }
+    end = start;
+    while (end < pages && end - start < most) {
+        if (end % 64 == 0 && memory.touched_bits[end / 64] == 0 && end + 64 <= pages &&
+            end - start + 64 <= most) {
+            end += 64;
+        } else if (!touched(end)) {
+            end++;
+        } else {
+            break;
+        }
+    }
+    *length = end - start;
+    return start;
 }
 
 static void choose_stride(void)

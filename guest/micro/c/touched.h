@@ -6,10 +6,14 @@
 #pragma once
 #include "types.h"
 
-/* Pages that the balloon has left. */
+/* Pages that `dirty` may choose from: those below a limit. */
 static u64 touched_available(void);
-/* Sets how many pages are left; pages that fall out are forgotten. */
+/* Sets the limit. Pages above it that were touched before stay what they are. */
 static void touched_limit(u64 pages);
+/* The highest run of at most `most` untouched pages below `end`, and the lowest from `start` on;
+ * they give its first page, and its length, which is 0 when there is none. */
+static u64 untouched_below(u64 end, u64 most, u64 *length);
+static u64 untouched_from(u64 start, u64 most, u64 *length);
 /* Writes to `count` distinct pages, at most touched_available(), as the seed says. */
 static void touched_write(u64 count, u64 seed);
 /* Goes on with a hash over the touched pages. */

@@ -17,7 +17,8 @@ _Static_assert(sizeof(u64) == 8 && sizeof(void *) == 8, "a 64-bit target");
 
 /* Variables of the data path, together in one page (link.ld). */
 #define HOT __attribute__((section(".hot")))
-/* Arrays of which a run touches a small part; kept away from the variables. */
+/* Arrays of which a run touches a small part. They are not part of the image, and what is in them at
+ * first is undefined. */
 #define LARGE __attribute__((section(".bss.large"), aligned(4096)))
 
 #define likely(x) __builtin_expect(!!(x), 1)

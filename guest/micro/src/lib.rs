@@ -16,7 +16,7 @@
 //! | `virtio.c`, `virtio.h` | virtio-mmio and split virtqueues |
 //! | `console.c`, `entropy.c`, `balloon.c`, `block.c`, `vsock.c` | a driver each |
 //! | `connection.c` | vsock connections: states, credit, what waits for credit |
-//! | `frame.c`, `agent.c` | frames, however they are cut; what they ask for |
+//! | `frame.c`, `agent.c`, `watch.c` | frames, however they are cut; what they ask for; what the host waits for |
 //! | `exec.c`, `output.c` | a command from `Exec` to `Exit`; what it prints |
 //! | `commands.c`, `command_block.c`, `service.c` | the commands |
 //! | `touched.c`, `store.c`, `random.c` | behind `dirty` and `checksum`; `put`, `get` and `keys`; `random` |
@@ -45,15 +45,18 @@
 //! | `true`, `false`, `exit [N]`, `echo WORD…` | as everywhere |
 //! | `sleep MILLISECONDS` | other commands go on meanwhile |
 //! | `put KEY VALUE…`, `get KEY`, `keys` | a key-value store; `get` exits 1 when there is no such key |
-//! | `dirty PAGES [SEED]` | writes the first, the last and one more word of so many distinct pages, spread over RAM; pages and values follow from the seed, and without one from a count of calls |
+//! | `dirty PAGES [SEED]` | writes the first, the last and one more word of so many distinct pages, spread over the RAM that the balloon has left; pages and values follow from the seed, and without one from a count of calls |
 //! | `checksum` | a hash of the store and of the words that `dirty` writes, read back from every page that it ever touched: its time follows what was touched, not the size of RAM |
 //! | `meminfo` | in the format of `/proc/meminfo` |
 //! | `uptime`, `date` | seconds since the machine was created; since 1970, as the host told with the last `Life` |
 //! | `random BYTES` | hexadecimal digits from a generator that is seeded by the entropy device at boot and by each `Life`; between these it is repeatable; not for cryptography |
-//! | `blk read SECTOR BYTES`, `blk write SECTOR HEX` | at most 64 KiB; the rest of the last sector is kept |
+//! | `blk read SECTOR COUNT`, `blk write SECTOR HEX` | reads sectors of 512 bytes, writes bytes; at most 64 KiB; the rest of the last sector written is kept |
 //! | `echo-server PORT` | prints `listening on PORT` and echoes each connection until it is killed |
 //! | `connect PORT TEXT…` | sends a line to the host and prints the line that it answers |
 //! | `panic`, `hang`, `poweroff` | the ways to end |
+//!
+//! Pages that `dirty` has touched are in use: the balloon does not get them. Of the things that a host
+//! may wait for (`Watch`) there are ports of `echo-server`, and the agent's own.
 //!
 //! A shell text is split at spaces, without quoting; at most 32 words, the last of which holds the
 //! rest. Standard input, environment, directory and user are ignored.

@@ -1,9 +1,9 @@
 //! From the first instruction to `Ready`, and to the end.
 
-use vmoon_protocol::message::Life;
+use vmoon_protocol::message::{Life, Watch};
 use vmoon_protocol::{AGENT_PORT, Kind};
 
-use crate::host::{BUF_ALLOC, Host, bytes_of};
+use crate::host::{BUF_ALLOC, Host, bytes_of, exec_frame, shell};
 use crate::machine::{End, wait};
 use crate::vsock::{CREDIT_REQUEST, CREDIT_UPDATE, Packet, REQUEST, RST, RW, Vsock};
 
@@ -79,12 +79,39 @@ fn shutting_down_is_answered_first() {
 }
 
 #[test]
-fn watches_are_refused() {
+fn ports_may_be_waited_for() {
     let Some(mut host) = Host::boot() else { return };
-    host.vsock.send(&control(&host, bytes_of(Kind::Watch, 6, &[1, 80, 0])));
-    let reply = host.vsock.receive().data;
-    assert_eq!(u16::from_le_bytes([reply[4], reply[5]]), Kind::Error as u16);
-    assert!(reply[16..].starts_with(b"backend.unsupported\0"));
+    let done = |id| bytes_of(Kind::Done, id, &[]);
+    let watch = |port: u16| Watch::Port(port).encode();
+    host.vsock.send(&control(&host, bytes_of(Kind::Watch, 5, &watch(1024))));
+    assert_eq!(host.vsock.receive().data, done(5));
+    // Of three that wait, one gives up and one waits for another port.
+    for (id, port) in [(6, 7000), (7, 7000), (8, 7001)] {
+        host.vsock.send(&control(&host, bytes_of(Kind::Watch, id, &watch(port))));
+    }
+    host.vsock.send(&control(&host, bytes_of(Kind::Unwatch, 7, &[])));
+    let mut stream = host.command();
+    host.send(&stream, exec_frame(1, &shell("echo-server 7000")));
+    assert_eq!(host.frame(&mut stream).kind, Kind::Stdout as u16);
+    let reply = host.inbox.pop_front().unwrap_or_else(|| host.vsock.receive());
+    assert_eq!((reply.guest_port, reply.data), (host.control, done(6)));
+    let mut other = host.command();
+    host.send(&other, exec_frame(1, &shell("echo-server 7001")));
+    assert_eq!(host.frame(&mut other).kind, Kind::Stdout as u16);
+    let reply = host.inbox.pop_front().unwrap_or_else(|| host.vsock.receive());
+    assert_eq!(reply.data, done(8));
+    assert!(host.inbox.is_empty());
+}
+
+#[test]
+fn other_watches_are_refused() {
+    let Some(mut host) = Host::boot() else { return };
+    for watch in [Watch::File(b"/etc".to_vec()), Watch::Unit("a".into())] {
+        host.vsock.send(&control(&host, bytes_of(Kind::Watch, 6, &watch.encode())));
+        let reply = host.vsock.receive().data;
+        assert_eq!(u16::from_le_bytes([reply[4], reply[5]]), Kind::Error as u16);
+        assert!(reply[16..].starts_with(b"backend.unsupported\0"));
+    }
 }
 
 #[test]
@@ -92,7 +119,7 @@ fn the_ways_to_end() {
     for (command, end) in [("poweroff", End::PowerOff), ("panic", End::Panic)] {
         let Some(mut host) = Host::boot() else { return };
         let stream = host.command();
-        host.send(&stream, crate::host::exec_frame(1, &crate::host::shell(command)));
+        host.send(&stream, exec_frame(1, &shell(command)));
         if end == End::PowerOff {
             host.packet_for(&stream);
         }
