@@ -49,9 +49,10 @@ impl MmioTransport {
         }
     }
 
-    /// Goes back to a saved state, after RAM has gone back and while no vCPU runs. Wakes the
-    /// device: its queues are looked at once, since kicks that were under way at the snapshot are
-    /// not part of it, and an interrupt that the guest has not acknowledged is raised again.
+    /// Goes back to a saved state, after RAM has gone back and while no vCPU runs. The
+    /// next [`MmioTransport::host_wake`], which the caller owes it, looks at all queues, since
+    /// kicks that were under way at the snapshot are not part of it, and raises an interrupt that
+    /// the guest has not acknowledged again.
     ///
     /// # Errors
     /// `snapshot.incompatible` where the state does not fit the device; nothing has changed.
@@ -104,7 +105,6 @@ impl MmioTransport {
             }
         }
         self.interrupt_pending = state.interrupt_status != 0;
-        self.waker.wake();
         Ok(())
     }
 }

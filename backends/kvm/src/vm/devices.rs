@@ -146,7 +146,9 @@ impl Devices {
     /// Puts the state of all devices back; memory is back already, and no vCPU runs.
     pub(crate) fn restore(&self, states: &[TransportState], mode: RestoreMode) -> Result<()> {
         for (slot, state) in self.slots.iter().zip(states) {
-            lock(&slot.transport).restore(state, mode)?;
+            let mut transport = lock(&slot.transport);
+            transport.restore(state, mode)?;
+            slot.interrupt_if(transport.host_wake());
         }
         Ok(())
     }
