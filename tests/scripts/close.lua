@@ -82,6 +82,8 @@ t.case("a machine may be closed before what belongs to it", function()
 end)
 
 t.case("a machine that nobody holds any more is closed", function()
+  collectgarbage()
+  collectgarbage()
   local before = #vmoon.list()
   do
     local vm = vmoon.create { name = "dropped", memory = "32MiB" }

@@ -106,14 +106,15 @@ t.case("kernels: missing, empty, truncated, a directory, something else", functi
   for _, path in ipairs { empty, text, noise, truncated } do os.remove(path) end
 end)
 
-t.case("initrds: missing, empty", function()
-  -- The vmoon binary is an ELF file, but no kernel; whichever is seen first, an error names it.
-  local kernel = file_with ""
-  refused({ "file.not_found", "vm.spec" }, { guest = "linux", initrd = "/no/such/initrd" }, "/no/such/initrd")
+t.case("initrds: missing, empty, a directory", function()
+  -- A kernel that passes for one, so that the initrd is looked at.
+  local handle <close> = io.popen "ls /boot/vmlinuz-* 2>/dev/null"
+  local kernel = handle:read "l"
+  if not kernel then return print "    no kernel in /boot: not tried" end
+  refused({ "file.not_found", "vm.spec" }, { kernel = kernel, initrd = "/no/such/initrd" }, "/no/such/initrd")
   local empty = file_with ""
-  local err = t.raises({ "vm.spec", "file.io" }, vmoon.boot, { guest = "linux", initrd = empty, timeout = "5s" })
-  assert(err.hint, "no hint: " .. tostring(err))
-  os.remove(kernel)
+  refused("vm.spec", { kernel = kernel, initrd = empty }, empty)
+  refused("vm.spec", { kernel = kernel, initrd = "/tmp" }, "/tmp")
   os.remove(empty)
 end)
 
@@ -149,7 +150,7 @@ t.case("a backend that does not exist, or not here", function()
   assert(t.words(err):find("hypervisor9000", 1, true), t.words(err))
   t.raises({ "backend.unavailable", "backend.unsupported" }, vmoon.boot, { backend = "vz" })
   local err = t.raises("backend.unsupported", vmoon.boot, { backend = "kvm", rosetta = true })
-  assert(t.words(err):find("rosetta", 1, true), t.words(err))
+  assert(t.words(err):lower():find("rosetta", 1, true), t.words(err))
 end)
 
 t.case("a guest that does not exist", function()

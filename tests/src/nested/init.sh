@@ -14,6 +14,13 @@ mount -t tmpfs tmpfs /dev/shm
 ip link set lo up
 for port in 1 2 3; do stty -F "/dev/ttyS$port" raw -echo; done
 for module in /nested/modules/*; do insmod "$module" || echo "cannot load $module" >&2; done
-/nested/command </nested/input >/dev/ttyS1 2>/dev/ttyS2
-echo "exited $?" >/dev/ttyS3
+
+# Pipes in between: the command must not take the serial ports for a terminal of its own.
+mkfifo /nested/output /nested/error
+cat /nested/output >/dev/ttyS1 &
+cat /nested/error >/dev/ttyS2 &
+/nested/command </nested/input >/nested/output 2>/nested/error
+status=$?
+wait
+echo "exited $status" >/dev/ttyS3
 reboot -f
