@@ -12,6 +12,7 @@ use crate::capabilities::Capabilities;
 use crate::console::Console;
 use crate::error::{Error, Result};
 use crate::lifecycle::State;
+use crate::saved::{Progress, Saved};
 use crate::spec::{BootSource, Identity, MachineSpec};
 use crate::units::{Bytes, SnapshotId, VsockPort};
 use crate::vsock::{VsockListener, VsockStream};
@@ -41,11 +42,12 @@ pub trait Backend: Send + Sync + std::fmt::Debug {
         boot: BootSource,
     ) -> Result<Arc<dyn Machine>>;
 
-    /// Opens a saved snapshot as a new machine, paused in the snapshot's state.
+    /// Checks the parts of a saved snapshot that this backend wrote, and holds it as if it had
+    /// been taken here. No machine is made.
     ///
     /// # Errors
     /// `snapshot.corrupt` or `snapshot.incompatible`, naming the part.
-    async fn load(&self, directory: &Path, identity: Identity) -> Result<Forked>;
+    async fn load(&self, saved: Saved, progress: Progress) -> Result<Arc<dyn SnapshotImage>>;
 }
 
 /// A machine: a handle to the thread that owns it.
@@ -143,9 +145,14 @@ pub trait SnapshotImage: Send + Sync + std::fmt::Debug {
     /// A new machine in this state, paused, sharing memory copy-on-write.
     async fn fork(&self, identity: Identity) -> Result<Forked>;
 
-    /// Writes the snapshot to a directory, atomically: a temporary name, fsync, rename.
-    /// `annotations` is kept with it and given back by [`Backend::load`].
-    async fn save(&self, directory: &Path, annotations: serde_json::Value) -> Result<()>;
+    /// Writes the snapshot to a directory with [`crate::saved::Writer`], which does it atomically.
+    /// `annotations` becomes part of the manifest.
+    async fn save(
+        &self,
+        directory: &Path,
+        annotations: serde_json::Value,
+        progress: Progress,
+    ) -> Result<()>;
 }
 
 /// What a snapshot cost.
@@ -166,8 +173,6 @@ pub struct Forked {
     pub machine: Arc<dyn Machine>,
     /// The connections that were idle in the snapshot: each lives on in the new machine.
     pub connections: Vec<VsockStream>,
-    /// What [`SnapshotImage::save`] was given; null for a fork in memory.
-    pub annotations: serde_json::Value,
     /// The snapshot that it came from, known to the new machine as its root.
     pub snapshot: Arc<dyn SnapshotImage>,
 }

@@ -15,6 +15,7 @@
 //! | [`registry`] | the CIDs that the live machines of this process hold |
 //! | [`agent`] | the client of the guest's agent: exec, readiness, shutdown |
 //! | [`guest`] | finds kernels and assembles initramfs images |
+//! | [`saved`] | snapshots on disk: manifest, parts, atomic writing, checking |
 //! | [`vm`] | [`Host`] and [`Vm`]: a machine with its agent, console and snapshot tree, as scripts see it |
 //!
 //! The arrows point here: `vmoon-lua` and the backends depend on this crate, never the other
@@ -29,6 +30,7 @@ pub mod guest;
 pub mod lifecycle;
 mod race;
 pub mod registry;
+pub mod saved;
 pub mod spec;
 pub mod units;
 pub mod vm;

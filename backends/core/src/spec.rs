@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::units::{Bytes, Cid, MachineId};
 
 /// The description of a machine, with every default filled in.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a device or feature of its own")]
 pub struct MachineSpec {
     /// The name that people use; unique among the live machines of this process.
@@ -66,8 +66,23 @@ impl Default for MachineSpec {
     }
 }
 
+impl MachineSpec {
+    /// Every path of the host's in it.
+    pub(crate) fn paths_mut(&mut self) -> impl Iterator<Item = &mut PathBuf> {
+        let guest = match &mut self.guest {
+            Guest::Micro => [None, None],
+            Guest::Linux { kernel, initrd } => [kernel.as_mut(), initrd.as_mut()],
+            Guest::Kernel { kernel, initrd } => [Some(kernel), initrd.as_mut()],
+        };
+        let disks = self.disks.iter_mut().map(|disk| &mut disk.path);
+        let shares = self.shares.iter_mut().map(|share| &mut share.path);
+        guest.into_iter().flatten().chain(disks).chain(shares)
+    }
+}
+
 /// Which guest to boot.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Guest {
     /// The guest built into vmoon.
     Micro,
@@ -88,7 +103,7 @@ pub enum Guest {
 }
 
 /// A block device backed by a raw image.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Disk {
     /// The image.
     pub path: PathBuf,
@@ -110,7 +125,7 @@ pub enum DiskMode {
 }
 
 /// A directory of the host that the guest can mount.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Share {
     /// The directory.
     pub path: PathBuf,
@@ -121,14 +136,15 @@ pub struct Share {
 }
 
 /// What is asked of the vsock device.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VsockSpec {
     /// The guest's CID; chosen freely when absent.
     pub cid: Option<Cid>,
 }
 
 /// What `boot` waits for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Ready {
     /// The agent's announcement.
     Agent,

@@ -1,18 +1,17 @@
 //! KVM as a backend.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use vmoon_core::backend::{Backend, Forked};
+use vmoon_core::backend::{Backend, SnapshotImage};
+use vmoon_core::saved::{Progress, Saved};
 use vmoon_core::spec::{Identity, MachineSpec};
 use vmoon_core::{BootSource, Capabilities, Capability, Machine, Result};
 
 use crate::boot::layout;
 use crate::machine::birth::{Origin, Unborn};
-use crate::snapshot::fork;
-use crate::snapshot::frozen::blocking;
-use crate::snapshot::saved::{self, Loaded};
+use crate::snapshot::frozen::{KvmSnapshot, blocking};
+use crate::snapshot::saved;
 use crate::vm::host::KvmHost;
 use crate::vm::plan::Plan;
 
@@ -75,11 +74,9 @@ impl Backend for KvmBackend {
         Ok(Arc::new(machine))
     }
 
-    async fn load(&self, directory: &Path, identity: Identity) -> Result<Forked> {
-        let directory = directory.to_owned();
-        let Loaded { frozen, annotations } =
-            blocking(move || saved::read(&directory, KvmHost::get()?)).await?;
-        Ok(Forked { annotations, ..fork::fork(frozen, identity).await? })
+    async fn load(&self, saved: Saved, progress: Progress) -> Result<Arc<dyn SnapshotImage>> {
+        let frozen = blocking(move || saved::read(&saved, KvmHost::get()?, &progress)).await?;
+        Ok(Arc::new(KvmSnapshot(Arc::new(frozen))))
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::machine::{Parts, Vm};
 use super::names::{NameLease, Names};
+use super::saving::Works;
 use super::{check, choice};
 use crate::agent::AgentClient;
 use crate::backend::Backend;
@@ -21,6 +22,7 @@ pub struct Host {
     names: Names,
     cids: CidPool,
     machines: Mutex<Vec<Weak<Vm>>>,
+    pub(super) works: Works,
 }
 
 /// What tells a machine from the others, held until it is closed.
@@ -54,6 +56,7 @@ impl Host {
             names: Names::default(),
             cids: CidPool::default(),
             machines: Mutex::default(),
+            works: Works::default(),
         })
     }
 
@@ -150,11 +153,13 @@ impl Host {
             .find(|vm| vm.name() == id_or_name || vm.id().to_string() == id_or_name)
     }
 
-    /// Closes every machine, synchronously; for Ctrl-C and exit.
+    /// Closes every machine, synchronously, and lets works on files that were stopped remove what
+    /// they began; for Ctrl-C and exit.
     pub fn close_all(&self) {
         for vm in self.list() {
             vm.close();
         }
+        self.works.wait();
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Weak<Vm>>> {

@@ -14,6 +14,7 @@
 //! | [`snapshot`] | [`Snapshot`], and how to name one |
 //! | `tree` | taking, restoring and deleting snapshots |
 //! | `forking` | new machines from a snapshot |
+//! | [`saving`] | snapshots on their way to a directory and back |
 
 mod check;
 mod choice;
@@ -24,6 +25,7 @@ mod forking;
 pub mod host;
 pub mod machine;
 mod names;
+pub mod saving;
 pub mod snapshot;
 mod stopping;
 #[cfg(test)]

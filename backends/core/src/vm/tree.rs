@@ -150,11 +150,14 @@ impl Vm {
             SnapshotSelector::Handle(snapshot) => {
                 let is_origin =
                     tree.origin.as_ref().is_some_and(|origin| origin.snapshot == snapshot.id);
-                if snapshot.vm_id() != self.id() && !is_origin {
-                    return Err(self.foreign(snapshot));
+                let is_own = std::ptr::eq(snapshot.source.vm.as_ptr(), self);
+                if is_own || is_origin {
+                    snapshot.check_exists()?;
+                    return Ok(snapshot.clone());
                 }
-                snapshot.check_exists()?;
-                Ok(snapshot.clone())
+                // What was loaded from a directory may be one of this machine's own.
+                let own = tree.kept.iter().find(|kept| kept.id == snapshot.id);
+                own.cloned().ok_or_else(|| self.foreign(snapshot))
             }
         }
     }

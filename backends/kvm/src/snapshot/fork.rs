@@ -15,10 +15,5 @@ pub(crate) async fn fork(frozen: Arc<Frozen>, identity: Identity) -> Result<Fork
     let origin = Origin::Snapshot(frozen.clone());
     let (machine, connections) =
         spare::take(&frozen.plan)?.bear(frozen.plan.clone(), origin, &identity).await?;
-    Ok(Forked {
-        machine: Arc::new(machine),
-        connections,
-        annotations: serde_json::Value::Null,
-        snapshot: Arc::new(KvmSnapshot(frozen)),
-    })
+    Ok(Forked { machine: Arc::new(machine), connections, snapshot: Arc::new(KvmSnapshot(frozen)) })
 }

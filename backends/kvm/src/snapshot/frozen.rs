@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use vmoon_core::backend::{Forked, SnapshotFigures, SnapshotImage};
+use vmoon_core::saved::Progress;
 use vmoon_core::spec::Identity;
 use vmoon_core::{Code, Error, Result, SnapshotId};
 
@@ -41,9 +42,14 @@ impl SnapshotImage for KvmSnapshot {
         super::fork::fork(self.0.clone(), identity).await
     }
 
-    async fn save(&self, directory: &Path, annotations: serde_json::Value) -> Result<()> {
+    async fn save(
+        &self,
+        directory: &Path,
+        annotations: serde_json::Value,
+        progress: Progress,
+    ) -> Result<()> {
         let (frozen, directory) = (self.0.clone(), directory.to_owned());
-        blocking(move || saved::write(&frozen, &directory, annotations)).await
+        blocking(move || saved::write(&frozen, &directory, annotations, progress)).await
     }
 }
 

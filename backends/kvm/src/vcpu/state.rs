@@ -1,14 +1,15 @@
 //! The state of one vCPU: saved while it is paused, put back in the order that KVM needs.
 
 use kvm_bindings::{
-    Msrs, Xsave, kvm_debugregs, kvm_lapic_state, kvm_mp_state, kvm_regs, kvm_sregs,
+    Msrs, Xsave, kvm_debugregs, kvm_lapic_state, kvm_mp_state, kvm_msr_entry, kvm_regs, kvm_sregs,
     kvm_vcpu_events, kvm_xcrs,
 };
-use kvm_ioctls::VcpuFd;
+use kvm_ioctls::{SyncReg, VcpuFd};
 use serde::{Deserialize, Serialize};
 use vmoon_core::{Code, Error, Result};
 
 use super::msrs;
+use crate::vm::host::KvmHost;
 
 /// All that a vCPU holds but its CPUID, which never changes while a machine lives.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -17,7 +18,8 @@ pub(crate) struct VcpuState {
     registers: kvm_regs,
     special_registers: kvm_sregs,
     extended_state: Xsave,
-    extended_controls: kvm_xcrs,
+    /// None where vCPUs have no XSAVE, and so nothing to change.
+    extended_controls: Option<kvm_xcrs>,
     debug_registers: kvm_debugregs,
     local_apic: kvm_lapic_state,
     msrs: Msrs,
@@ -25,17 +27,20 @@ pub(crate) struct VcpuState {
 }
 
 impl VcpuState {
-    /// Reads the state of a paused vCPU. `extended_length` is KVM's size of the extended state in
-    /// bytes (KVM API section 4.134).
+    /// Reads the state of a paused vCPU.
     ///
     /// The order is KVM's: reading the multiprocessing state first makes KVM settle pending INIT
     /// and SIPI; events come last, for the other calls may change them.
-    pub(crate) fn save(vcpu: &VcpuFd, extended_length: usize) -> Result<Self> {
+    pub(crate) fn save(vcpu: &mut VcpuFd, host: &KvmHost) -> Result<Self> {
+        settle_shared_registers(vcpu);
         let mp_state = vcpu.get_mp_state().map_err(|error| failed("KVM_GET_MP_STATE", error))?;
         let registers = vcpu.get_regs().map_err(|error| failed("KVM_GET_REGS", error))?;
         let special_registers = vcpu.get_sregs().map_err(|error| failed("KVM_GET_SREGS", error))?;
-        let extended_state = save_extended(vcpu, extended_length)?;
-        let extended_controls = vcpu.get_xcrs().map_err(|error| failed("KVM_GET_XCRS", error))?;
+        let extended_state = save_extended(vcpu, host.extended_length)?;
+        let extended_controls = match host.has_xsave {
+            true => Some(vcpu.get_xcrs().map_err(|error| failed("KVM_GET_XCRS", error))?),
+            false => None,
+        };
         let debug_registers =
             vcpu.get_debug_regs().map_err(|error| failed("KVM_GET_DEBUGREGS", error))?;
         let local_apic = vcpu.get_lapic().map_err(|error| failed("KVM_GET_LAPIC", error))?;
@@ -57,28 +62,48 @@ impl VcpuState {
 
     /// Puts the state back into a paused vCPU that has its CPUID.
     ///
-    /// The local APIC comes before the registers that arm its timer, or KVM drops the deadline
-    /// silently; injected events come last of all.
-    pub(crate) fn restore(&self, vcpu: &VcpuFd) -> Result<()> {
+    /// Each call costs microseconds, so there are no more than are needed: general registers and
+    /// events travel with the next `KVM_RUN`, and what the guest cannot have changed is left out.
+    /// The local APIC comes after the special registers, which hold its mode, and before the
+    /// registers that arm its timer, or KVM drops the deadline silently. Injected events are put
+    /// in last of all.
+    pub(crate) fn restore(&self, vcpu: &mut VcpuFd) -> Result<()> {
         vcpu.set_mp_state(self.mp_state).map_err(|error| failed("KVM_SET_MP_STATE", error))?;
-        vcpu.set_regs(&self.registers).map_err(|error| failed("KVM_SET_REGS", error))?;
         vcpu.set_sregs(&self.special_registers).map_err(|error| failed("KVM_SET_SREGS", error))?;
         // SAFETY: the buffer came from KVM_GET_XSAVE2 of the same length, or from a manifest that
         // was checked against it.
         unsafe { vcpu.set_xsave2(&self.extended_state) }
             .map_err(|error| failed("KVM_SET_XSAVE", error))?;
-        vcpu.set_xcrs(&self.extended_controls).map_err(|error| failed("KVM_SET_XCRS", error))?;
+        if let Some(controls) = &self.extended_controls {
+            vcpu.set_xcrs(controls).map_err(|error| failed("KVM_SET_XCRS", error))?;
+        }
         vcpu.set_debug_regs(&self.debug_registers)
             .map_err(|error| failed("KVM_SET_DEBUGREGS", error))?;
         vcpu.set_lapic(&self.local_apic).map_err(|error| failed("KVM_SET_LAPIC", error))?;
         self.restore_msrs(vcpu)?;
-        vcpu.set_vcpu_events(&self.events).map_err(|error| failed("KVM_SET_VCPU_EVENTS", error))?;
-        // Tells the guest's watchdog that time stood still. A guest without kvmclock has none to
-        // tell (EINVAL).
-        match vcpu.kvmclock_ctrl() {
-            Err(error) if error.errno() != libc::EINVAL => Err(failed("KVM_KVMCLOCK_CTRL", error)),
-            _ => Ok(()),
+        let shared = vcpu.sync_regs_mut();
+        shared.regs = self.registers;
+        shared.events = self.events;
+        vcpu.set_sync_dirty_reg(SyncReg::Register);
+        vcpu.set_sync_dirty_reg(SyncReg::VcpuEvents);
+        // Tells the guest's watchdog that time stood still, where it has a clock of KVM's.
+        if self.has_kvm_clock() {
+            vcpu.kvmclock_ctrl().map_err(|error| failed("KVM_KVMCLOCK_CTRL", error))?;
         }
+        Ok(())
+    }
+
+    /// The length of the extended state in bytes.
+    pub(crate) fn extended_length(&self) -> usize {
+        size_of::<kvm_bindings::kvm_xsave>() + size_of_val(self.extended_state.as_slice())
+    }
+
+    /// Whether the guest has switched its clock of KVM's on.
+    fn has_kvm_clock(&self) -> bool {
+        let is_on = |entry: &kvm_msr_entry| {
+            msrs::KVM_SYSTEM_TIME.contains(&entry.index) && entry.data & msrs::ENABLED != 0
+        };
+        self.msrs.as_slice().iter().any(is_on)
     }
 
     fn restore_msrs(&self, vcpu: &VcpuFd) -> Result<()> {
@@ -93,6 +118,17 @@ impl VcpuState {
             .with_detail("register", refused.index)),
         }
     }
+}
+
+/// Puts in what [`VcpuState::restore`] left to a `KVM_RUN` that has not come: with
+/// `immediate_exit` set, the call does that and returns.
+fn settle_shared_registers(vcpu: &mut VcpuFd) {
+    if vcpu.get_kvm_run().kvm_dirty_regs == 0 {
+        return;
+    }
+    vcpu.set_kvm_immediate_exit(1);
+    // It ends with EINTR, as asked.
+    let _ = vcpu.run();
 }
 
 fn save_extended(vcpu: &VcpuFd, length: usize) -> Result<Xsave> {

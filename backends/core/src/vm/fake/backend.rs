@@ -1,14 +1,15 @@
 //! The backend.
 
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 
+use super::image::FakeImage;
 use super::machine::FakeMachine;
-use crate::backend::{Backend, Forked, Machine};
+use crate::backend::{Backend, Machine, SnapshotImage};
 use crate::capabilities::{Capabilities, Capability};
 use crate::error::{Code, Error, Result};
+use crate::saved::{Progress, Saved};
 use crate::spec::{BootSource, Identity, MachineSpec};
 
 /// How guests and machines behave.
@@ -110,7 +111,8 @@ impl Backend for FakeBackend {
         Ok(machine)
     }
 
-    async fn load(&self, _: &Path, _: Identity) -> Result<Forked> {
-        Err(Error::new(Code::BackendUnsupported, "nothing is saved here"))
+    async fn load(&self, saved: Saved, progress: Progress) -> Result<Arc<dyn SnapshotImage>> {
+        saved.verify(&progress)?;
+        Ok(Arc::new(FakeImage::load(&saved, self.behaviour.clone())?))
     }
 }

@@ -1,7 +1,6 @@
 //! The machine: its state, its connections, and what a snapshot keeps of them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
@@ -11,15 +10,15 @@ use tokio::task::AbortHandle;
 
 use super::backend::Behaviour;
 use super::guest;
+use super::image::FakeImage;
 use super::stream::{FakeListener, FakeStream, Link};
 use crate::backend::{
-    BalloonLevel, BalloonStatistics, Forked, Machine, MachineInfo, RestoreOptions, RestoreReport,
-    SnapshotFigures, SnapshotImage, Status,
+    BalloonLevel, BalloonStatistics, Machine, MachineInfo, RestoreOptions, RestoreReport,
+    SnapshotImage, Status,
 };
 use crate::console::Console;
 use crate::error::{Code, Error, Result};
 use crate::lifecycle::State;
-use crate::spec::Identity;
 use crate::units::{Bytes, SnapshotId, VsockPort};
 use crate::vsock::{ConnectionId, VsockListener, VsockStream};
 
@@ -59,10 +58,11 @@ struct Connection {
     task: AbortHandle,
 }
 
+/// What a snapshot keeps.
 #[derive(Clone, Debug)]
-struct Frozen {
-    state: State,
-    connections: BTreeSet<ConnectionId>,
+pub(super) struct Frozen {
+    pub(super) state: State,
+    pub(super) connections: BTreeSet<ConnectionId>,
 }
 
 impl FakeMachine {
@@ -142,6 +142,16 @@ impl FakeMachine {
     fn serve(&self, id: ConnectionId, end: GuestEnd, announces: bool) -> AbortHandle {
         let machine = self.this.upgrade().unwrap();
         tokio::spawn(guest::serve(machine, id, end, announces)).abort_handle()
+    }
+
+    /// A new machine in the state of a snapshot, with the connections that live on.
+    pub(super) fn fork(image: &FakeImage) -> (Arc<Self>, Vec<VsockStream>) {
+        let machine = Self::new(image.behaviour.clone(), image.memory);
+        machine.set_state(State::Paused);
+        machine.lock().snapshots.insert(image.id, image.frozen.clone());
+        let connections = image.frozen.connections.iter();
+        let connections = connections.map(|id| machine.connection(*id, false)).collect();
+        (machine, connections)
     }
 
     fn frozen(&self, id: SnapshotId) -> Result<Frozen> {
@@ -293,44 +303,5 @@ impl Machine for FakeMachine {
 
     async fn info(&self) -> Result<MachineInfo> {
         Ok(MachineInfo::default())
-    }
-}
-
-#[derive(Debug)]
-struct FakeImage {
-    id: SnapshotId,
-    frozen: Frozen,
-    behaviour: Behaviour,
-    memory: Bytes,
-}
-
-#[async_trait]
-impl SnapshotImage for FakeImage {
-    fn id(&self) -> SnapshotId {
-        self.id
-    }
-
-    fn figures(&self) -> SnapshotFigures {
-        let paused = self.frozen.state == State::Paused;
-        SnapshotFigures { dirty_pages: 7, bytes: Bytes::kib(28), paused }
-    }
-
-    async fn fork(&self, _: Identity) -> Result<Forked> {
-        let machine = FakeMachine::new(self.behaviour.clone(), self.memory);
-        machine.set_state(State::Paused);
-        machine.lock().snapshots.insert(self.id, self.frozen.clone());
-        let connections =
-            self.frozen.connections.iter().map(|id| machine.connection(*id, false)).collect();
-        let snapshot = Arc::new(Self {
-            id: self.id,
-            frozen: self.frozen.clone(),
-            behaviour: self.behaviour.clone(),
-            memory: self.memory,
-        });
-        Ok(Forked { machine, connections, annotations: serde_json::Value::Null, snapshot })
-    }
-
-    async fn save(&self, _: &Path, _: serde_json::Value) -> Result<()> {
-        Err(Error::new(Code::BackendUnsupported, "nothing is saved here"))
     }
 }

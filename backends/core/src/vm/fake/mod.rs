@@ -2,6 +2,7 @@
 
 mod backend;
 mod guest;
+mod image;
 mod machine;
 mod stream;
 
