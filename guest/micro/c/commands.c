@@ -295,9 +295,6 @@ COMMAND command_echo_server(struct connection *c)
         return command_fail(1, "echo-server: the port is in use\n");
     }
     c->argument[0] = port;
-    output_text("listening on ");
-    output_decimal(port);
-    output_bytes("\n", 1);
     return EXEC_PENDING;
 }
 

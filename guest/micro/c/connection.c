@@ -294,8 +294,16 @@ static COLD void receive_unknown(const struct packet *packet)
 static void receive_shutdown(struct connection *c, u32 flags)
 {
     c->flags |= flags & (SHUTDOWN_RECEIVE | SHUTDOWN_SEND);
-    if ((c->flags & FLAG_PEER_RECEIVES_NOT) != 0) {
+    if ((c->flags & FLAG_PEER_RECEIVES_NOT) != 0 && (c->flags & FLAG_PEER_SENDS_NOT) != 0) {
+        /* Both: a reset completes it (virtio 1.3 section 5.10.6.5), once a client has printed. */
+        if (c->kind == KIND_CLIENT && c->state == STATE_OPEN) {
+            service_client_end(c);
+        }
         connection_reset(c);
+        return;
+    }
+    if ((c->flags & FLAG_PEER_RECEIVES_NOT) != 0 && c->kind != KIND_CLIENT) {
+        connection_reset(c); /* these have nothing else to do than to answer */
         return;
     }
     if ((c->flags & FLAG_PEER_SENDS_NOT) == 0 || c->state != STATE_OPEN) {
@@ -309,6 +317,7 @@ static void receive_shutdown(struct connection *c, u32 flags)
         break;
     case KIND_CLIENT:
         service_client_end(c);
+        connection_close(c);
         break;
     default:
         connection_close(c);

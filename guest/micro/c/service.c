@@ -161,7 +161,6 @@ static void service_client_end(struct connection *client)
 {
     struct connection *command = part(client);
 
-    connection_close(client);
     if (command == NULL) {
         return;
     }

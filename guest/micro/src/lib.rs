@@ -51,7 +51,7 @@
 //! | `uptime`, `date` | seconds since the machine was created; since 1970, as the host told with the last `Life` |
 //! | `random BYTES` | hexadecimal digits from a generator that is seeded by the entropy device at boot and by each `Life`; between these it is repeatable; not for cryptography |
 //! | `blk read SECTOR COUNT`, `blk write SECTOR HEX` | reads sectors of 512 bytes, writes bytes; at most 64 KiB; the rest of the last sector written is kept |
-//! | `echo-server PORT` | prints `listening on PORT` and echoes each connection until it is killed |
+//! | `echo-server PORT` | echoes each connection until it is killed; prints nothing, so that its own connection is idle |
 //! | `connect PORT TEXT…` | sends a line to the host and prints the line that it answers |
 //! | `panic`, `hang`, `poweroff` | the ways to end |
 //!

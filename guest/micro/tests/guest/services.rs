@@ -3,16 +3,16 @@
 use vmoon_protocol::{Kind, message::Exec};
 
 use crate::host::{BUF_ALLOC, Host, Stream, bytes_of, exec_frame, shell};
-use crate::vsock::{CREDIT_UPDATE, Packet, REQUEST, RESPONSE, RST, RW, SHUTDOWN};
+use crate::vsock::{CREDIT_REQUEST, CREDIT_UPDATE, Packet, REQUEST, RESPONSE, RST, RW, SHUTDOWN};
 
 const PORT: u32 = 7000;
 
 fn serve(host: &mut Host) -> Stream {
-    let mut server = host.command();
+    let server = host.command();
     host.send(&server, exec_frame(1, &shell(&format!("echo-server {PORT}"))));
-    let frame = host.frame(&mut server);
-    assert_eq!(frame.kind, Kind::Stdout as u16);
-    assert_eq!(frame.payload, format!("listening on {PORT}\n").as_bytes());
+    // It prints nothing; any answer comes after it listens.
+    host.vsock.send(&server.packet(CREDIT_REQUEST, Vec::new()));
+    assert_eq!(host.packet_for(&server).op, CREDIT_UPDATE);
     server
 }
 
@@ -153,6 +153,16 @@ fn connect_sends_a_line_and_prints_one() {
     shutdown.flags = 2;
     host.vsock.send(&shutdown);
     assert_eq!(host.outcome(&mut command, 1).stderr, "connect: closed without a reply\n");
+    assert_eq!(host.packet_for(&stream).op, SHUTDOWN);
+
+    // Both directions at once, after half a line: that is the reply.
+    let mut stream = dialled(&mut host, &mut command, &exec, RESPONSE);
+    host.read(&mut stream);
+    let mut shutdown = stream.packet(SHUTDOWN, Vec::new());
+    shutdown.flags = 3;
+    host.vsock.send_all(&[stream.packet(RW, b"half".to_vec()), shutdown]);
+    assert_eq!(host.outcome(&mut command, 1).stdout, "half\n");
+    assert_eq!(host.packet_for(&stream).op, RST);
 
     let exec = Exec { timeout_ms: Some(20), ..exec };
     let mut stream = dialled(&mut host, &mut command, &exec, RESPONSE);
