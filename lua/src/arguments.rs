@@ -1,5 +1,6 @@
 //! The arguments of a binding, checked, with errors that name the function.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use mlua::{Function, LuaString, MultiValue, Table, Value};
@@ -55,6 +56,13 @@ impl Arguments {
         let text = self.string(index, wanted)?;
         let text = text.to_str().map_err(|_| self.wrong(index, wanted))?;
         Ok(text.to_owned())
+    }
+
+    /// A path of the host.
+    pub(crate) fn path(&self, index: usize, wanted: &str) -> Outcome<PathBuf> {
+        use std::os::unix::ffi::OsStringExt;
+        let path = self.string(index, wanted)?;
+        Ok(std::ffi::OsString::from_vec(path.as_bytes().to_vec()).into())
     }
 
     /// A function.

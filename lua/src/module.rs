@@ -11,6 +11,7 @@ use crate::class::{Results, function, waiting};
 use crate::context::Context;
 use crate::fault::Outcome;
 use crate::machine::{self, Machine};
+use crate::snapshot::Snapshot;
 use crate::{capabilities, console, spec, task};
 
 /// Fills the module, with its submodules.
@@ -23,6 +24,11 @@ pub(crate) fn fill(lua: &Lua, module: &Table) -> mlua::Result<()> {
     })?;
     waiting(lua, module, "vmoon.boot", Results::One, async |lua: Lua, arguments| {
         boot(&lua, &arguments).await
+    })?;
+    waiting(lua, module, "vmoon.load", Results::One, async |lua: Lua, arguments| {
+        let directory = arguments.path(0, "the path of a directory")?;
+        arguments.options(1, &[])?;
+        Ok(Snapshot(Context::of(&lua).host.load(&directory).await?))
     })?;
     function(lua, module, "vmoon.list", Results::One, |lua, _| {
         let list = lua.create_table()?;

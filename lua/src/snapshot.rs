@@ -85,6 +85,11 @@ impl Handle for Snapshot {
                 _ => Ok(Value::Table(lua.create_sequence_from(handles)?)),
             }
         })?;
+        class.waiting("snap:save", Results::None, async |_, this: Self, arguments| {
+            let directory = arguments.path(0, "the path of a directory")?;
+            arguments.options(1, &[])?;
+            Ok(this.0.save(&directory).await?)
+        })?;
         class.waiting("snap:delete", Results::None, async |_, this: Self, _| {
             Ok(this.0.delete().await?)
         })?;

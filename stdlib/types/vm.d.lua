@@ -218,15 +218,16 @@ function Balloon:set(target, opts) end
 ---@return vmoon.BalloonStats
 function Balloon:stats() end
 
----A snapshot. `<close>` deletes it; dropping the handle does not.
+---A snapshot, taken by `vm:snapshot` or read by `vmoon.load`. `<close>` deletes it; dropping the handle
+---does not.
 ---@class vmoon.Snapshot
 ---@field id string a UUID
 ---@field name string
----@field vm_id string
+---@field vm_id string the machine that it was taken of, which a loaded snapshot has outlived
 ---@field parent? string the id of the snapshot that it was taken above
 ---@field created number seconds since 1970
 ---@field memory integer bytes
----@field dirty_pages integer pages dirtied since the parent
+---@field dirty_pages integer pages dirtied since the parent; of a loaded one, all that hold something
 ---@field bytes integer what this snapshot holds
 local Snapshot = {}
 
@@ -235,7 +236,13 @@ local Snapshot = {}
 ---@return vmoon.Vm
 function Snapshot:fork() end
 
----Forgets the snapshot. What others need of it is kept.
+---Writes the snapshot to a directory that needs no other, for `vmoon.load`. One with a snapshot is
+---replaced, at one moment; anything else in its place raises `file.io`.
+---@param directory string
+function Snapshot:save(directory) end
+
+---Forgets the snapshot. What others need of it is kept, and so is a directory that it was saved to or
+---loaded from.
 function Snapshot:delete() end
 
 ---Deletes the snapshot unless it is deleted.

@@ -103,6 +103,13 @@ function vmoon.boot(spec) end
 ---@return vmoon.Vm
 function vmoon.create(spec) end
 
+---Reads a snapshot that `snap:save` wrote, in this process or another; `snap:fork()` makes machines of
+---it. Every hash is checked: raises `snapshot.corrupt` or `snapshot.incompatible`, which say which part,
+---or `snapshot.not_found`.
+---@param directory string
+---@return vmoon.Snapshot
+function vmoon.load(directory) end
+
 ---The live machines, oldest first.
 ---@return vmoon.Vm[]
 function vmoon.list() end
