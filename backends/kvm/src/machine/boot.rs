@@ -42,7 +42,9 @@ impl Actor {
             Guest::Micro => {
                 let devices = layout::virtio_mmio_parameters(devices);
                 let power = ports::power_parameters();
-                (format!("{} {devices} {power}", source.cmdline), EntryProtocol::Linux64)
+                // Each write to an irqfd is an edge of its own, acknowledged or not.
+                let cmdline = format!("{} {devices} {power} vmoon.edge", source.cmdline);
+                (cmdline, EntryProtocol::Linux64)
             }
             _ => (source.cmdline.clone(), EntryProtocol::Auto),
         };
