@@ -51,7 +51,7 @@ impl Floor {
             ));
         }
         let vm = hardware::create_vm(host, &ram)?;
-        let vcpu = hardware::create_vcpu(&vm, 0, &plan.cpuid[0])?;
+        let mut vcpu = hardware::create_vcpu(&vm, 0, &plan.cpuid[0])?;
         let source = Mapping::anonymous(dirty_pages * PAGE_SIZE, MapFlags::POPULATE)
             .map_err(|error| cannot("map memory", error.into()))?;
         // Fibonacci hashing scatters them without repeats over a power of two of pages.
@@ -59,7 +59,7 @@ impl Floor {
         let pages: Vec<usize> =
             (0..dirty_pages).map(|index| index.wrapping_mul(stride) % ram.pages()).collect();
         let floor = Self {
-            vcpu_state: VcpuState::save(&vcpu, host.extended_length)?,
+            vcpu_state: VcpuState::save(&mut vcpu, host)?,
             chipset: ChipsetState::save(&vm)?,
             vcpu,
             vm,
@@ -84,18 +84,18 @@ impl Floor {
     }
 
     /// The time to put back the pages and the state.
-    pub fn restore(&self) -> Result<Duration> {
+    pub fn restore(&mut self) -> Result<Duration> {
         let begun = Instant::now();
         self.copy_back();
-        self.vcpu_state.restore(&self.vcpu)?;
+        self.vcpu_state.restore(&mut self.vcpu)?;
         self.chipset.restore(&self.vm)?;
         Ok(begun.elapsed())
     }
 
     /// The time to read the state and to copy the pages out.
-    pub fn snapshot(&self) -> Result<Duration> {
+    pub fn snapshot(&mut self) -> Result<Duration> {
         let begun = Instant::now();
-        VcpuState::save(&self.vcpu, self.host.extended_length)?;
+        VcpuState::save(&mut self.vcpu, self.host)?;
         ChipsetState::save(&self.vm)?;
         for (index, page) in self.pages.iter().enumerate() {
             // SAFETY: as in `copy_back`.
@@ -117,8 +117,8 @@ impl Floor {
         let ram = Ram::new(self.ram.pages() * PAGE_SIZE)
             .map_err(|error| cannot("map memory", error.into()))?;
         let vm = hardware::create_vm(self.host, &ram)?;
-        let vcpu = hardware::create_vcpu(&vm, 0, &cpuid)?;
-        self.vcpu_state.restore(&vcpu)?;
+        let mut vcpu = hardware::create_vcpu(&vm, 0, &cpuid)?;
+        self.vcpu_state.restore(&mut vcpu)?;
         self.chipset.restore(&vm)?;
         Ok(begun.elapsed())
     }

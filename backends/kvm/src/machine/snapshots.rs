@@ -22,7 +22,6 @@ impl Actor {
     pub(super) fn snapshot(&mut self, id: SnapshotId) -> Result<Arc<dyn SnapshotImage>> {
         let state = self.state();
         state.allows(Operation::Snapshot)?;
-        self.shell.park();
         let frozen = self.freeze(id, state == State::Paused);
         if state == State::Running {
             self.shell.run();
@@ -74,7 +73,6 @@ impl Actor {
             Error::new(Code::SnapshotNotFound, format!("snapshot {id} does not exist any more"))
         })?;
         let begun = Instant::now();
-        self.shell.park();
         // From here on an error leaves a machine that is neither here nor there.
         let dirty_pages = self.go_back(&target).inspect_err(|error| {
             self.dirty.put_back();

@@ -5,6 +5,7 @@
 //! type system says so.
 
 pub(crate) mod exits;
+pub(crate) mod gate;
 pub(crate) mod job;
 pub(crate) mod kick;
 pub(crate) mod msrs;

@@ -11,6 +11,12 @@ pub(crate) const TIME_STAMP_COUNTER: u32 = 0x10;
 /// The deadline of the local APIC's timer; written last, see [`state`](super::state).
 pub(crate) const TSC_DEADLINE: u32 = 0x6e0;
 
+/// Where KVM's clock for the guest lies, by its first number and its present one; bit 0 says
+/// whether it is on.
+pub(crate) const KVM_SYSTEM_TIME: [u32; 2] = [0x12, 0x4b56_4d01];
+/// See [`KVM_SYSTEM_TIME`].
+pub(crate) const ENABLED: u64 = 1;
+
 /// Registers that hold state of the guest, in the order in which they are written. Those that
 /// are part of the special registers (EFER, FS and GS base, APIC base) are left to those.
 const CANDIDATES: &[u32] = &[

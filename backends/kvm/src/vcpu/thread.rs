@@ -2,12 +2,14 @@
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use kvm_ioctls::VcpuFd;
 
 use super::exits::{self, Ending, Step};
+use super::gate::{Gate, MOMENT, Wanted};
 use super::job::{Job, Outcome};
 use super::kick::{self, ImmediateExit};
 use crate::bus::Bus;
@@ -29,27 +31,16 @@ struct Shared {
     /// Held by the thread whenever it is not parked.
     fd: Mutex<VcpuFd>,
     thread: OnceLock<libc::pthread_t>,
-    gate: Mutex<Gate>,
-    moved: Condvar,
-    /// Mirrors `gate.wanted == Run` for the running loop.
+    gate: Gate,
+    /// Whether guest code is wanted, for the running loop.
     run: AtomicBool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wanted {
-    Park,
+/// What a parked thread does next.
+enum Next {
     Run,
+    Perform(Job),
     Quit,
-}
-
-#[derive(Debug)]
-struct Gate {
-    wanted: Wanted,
-    parked: bool,
-    /// Taken by the thread once it is parked.
-    job: Option<Job>,
-    /// What came of the last job.
-    outcome: Option<Outcome>,
 }
 
 impl std::fmt::Debug for Shared {
@@ -74,8 +65,7 @@ impl Vcpu {
             immediate_exit,
             fd: Mutex::new(fd),
             thread: OnceLock::new(),
-            gate: Mutex::new(Gate { wanted: Wanted::Park, parked: true, job: None, outcome: None }),
-            moved: Condvar::new(),
+            gate: Gate::new(),
             run: AtomicBool::new(false),
         });
         let thread = std::thread::Builder::new()
@@ -90,16 +80,16 @@ impl Vcpu {
 
     /// The vCPU's file descriptor. The vCPU must be parked, or this waits until it is.
     pub(crate) fn fd(&self) -> MutexGuard<'_, VcpuFd> {
-        self.shared.fd.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared.fd()
     }
 
     /// Lets guest code run.
     pub(crate) fn resume(&self) {
-        let mut gate = self.shared.gate();
-        gate.wanted = Wanted::Run;
-        gate.parked = false;
         self.shared.run.store(true, Ordering::SeqCst);
-        self.shared.moved.notify_all();
+        self.shared.gate.change(|understanding| {
+            understanding.wanted = Wanted::Run;
+            understanding.parked = false;
+        });
     }
 
     /// Asks the vCPU to park; [`Vcpu::wait_parked`] waits for it.
@@ -110,29 +100,20 @@ impl Vcpu {
     /// Has the vCPU's thread do `job` as soon as it is parked; [`Vcpu::wait_outcome`] tells what
     /// came of it.
     pub(crate) fn assign(&self, job: Job) {
-        let mut gate = self.shared.gate();
-        gate.job = Some(job);
-        gate.outcome = None;
-        self.shared.moved.notify_all();
+        self.shared.gate.change(|understanding| {
+            understanding.job = Some(job);
+            understanding.outcome = None;
+        });
     }
 
     /// Returns once the job that was assigned is done.
     pub(crate) fn wait_outcome(&self) -> Outcome {
-        let mut gate = self.shared.gate();
-        loop {
-            if let Some(outcome) = gate.outcome.take() {
-                return outcome;
-            }
-            gate = self.shared.moved.wait(gate).unwrap_or_else(PoisonError::into_inner);
-        }
+        self.shared.gate.wait(MOMENT, |understanding| understanding.outcome.take())
     }
 
     /// Returns once no guest code runs and the last exit is completed.
     pub(crate) fn wait_parked(&self) {
-        let mut gate = self.shared.gate();
-        while !gate.parked {
-            gate = self.shared.moved.wait(gate).unwrap_or_else(PoisonError::into_inner);
-        }
+        self.shared.gate.wait(MOMENT, |understanding| understanding.parked.then_some(()));
     }
 }
 
@@ -149,19 +130,19 @@ impl Drop for Vcpu {
 }
 
 impl Shared {
-    fn gate(&self) -> MutexGuard<'_, Gate> {
-        self.gate.lock().unwrap_or_else(PoisonError::into_inner)
+    fn fd(&self) -> MutexGuard<'_, VcpuFd> {
+        self.fd.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn request(&self, wanted: Wanted) {
-        let mut gate = self.gate();
-        gate.wanted = wanted;
         self.run.store(false, Ordering::SeqCst);
-        if gate.parked {
-            self.moved.notify_all();
+        let parked = self.gate.change(|understanding| {
+            understanding.wanted = wanted;
+            understanding.parked
+        });
+        if parked {
             return;
         }
-        drop(gate);
         self.immediate_exit.set(true);
         if let Some(thread) = self.thread.get() {
             kick::interrupt(*thread);
@@ -173,58 +154,48 @@ impl Shared {
         // SAFETY: always succeeds.
         let myself = unsafe { libc::pthread_self() };
         self.thread.get_or_init(|| myself);
-        while self.wait_for_work() {
-            let ending = {
-                let mut fd = self.fd.lock().unwrap_or_else(PoisonError::into_inner);
-                self.run_guest(&mut fd, bus)
-            };
-            let ended = ending.is_some();
-            // Before parking: whoever waits for that sees the ending first.
-            if let Some(ending) = ending {
-                on_ending(self.index, ending);
+        let mut moment = Duration::ZERO;
+        loop {
+            match self.wait_for_work(moment) {
+                Next::Quit => break,
+                Next::Run => {
+                    moment = Duration::ZERO;
+                    let ending = self.run_guest(&mut self.fd(), bus);
+                    self.park(ending, on_ending);
+                }
+                Next::Perform(job) => {
+                    let outcome = job.perform(self.index, &mut self.fd());
+                    self.gate.change(|understanding| understanding.outcome = Some(outcome));
+                    // The word to run on comes within microseconds.
+                    moment = MOMENT;
+                }
             }
-            let mut gate = self.gate();
-            gate.parked = true;
-            if ended && gate.wanted == Wanted::Run {
-                gate.wanted = Wanted::Park;
-            }
-            self.moved.notify_all();
         }
     }
 
-    /// Waits while parked; false when the thread shall end.
-    fn wait_for_work(&self) -> bool {
-        let mut gate = self.gate();
-        loop {
-            match gate.wanted {
-                Wanted::Run => {
-                    gate.parked = false;
-                    return true;
-                }
-                Wanted::Quit => {
-                    gate.parked = true;
-                    self.moved.notify_all();
-                    return false;
-                }
-                Wanted::Park => {
-                    gate.parked = true;
-                    self.moved.notify_all();
-                    gate = match gate.job.take() {
-                        Some(job) => {
-                            drop(gate);
-                            let outcome = {
-                                let fd = self.fd.lock().unwrap_or_else(PoisonError::into_inner);
-                                job.perform(self.index, &fd)
-                            };
-                            let mut gate = self.gate();
-                            gate.outcome = Some(outcome);
-                            gate
-                        }
-                        None => self.moved.wait(gate).unwrap_or_else(PoisonError::into_inner),
-                    };
-                }
+    fn wait_for_work(&self, moment: Duration) -> Next {
+        self.gate.wait(moment, |understanding| match understanding.wanted {
+            Wanted::Run => {
+                understanding.parked = false;
+                Some(Next::Run)
             }
+            Wanted::Quit => Some(Next::Quit),
+            Wanted::Park => understanding.job.take().map(Next::Perform),
+        })
+    }
+
+    fn park(&self, ending: Option<Ending>, on_ending: &OnEnding) {
+        let ended = ending.is_some();
+        // Before parking: whoever waits for that sees the ending first.
+        if let Some(ending) = ending {
+            on_ending(self.index, ending);
         }
+        self.gate.change(|understanding| {
+            understanding.parked = true;
+            if ended && understanding.wanted == Wanted::Run {
+                understanding.wanted = Wanted::Park;
+            }
+        });
     }
 
     fn run_guest(&self, fd: &mut VcpuFd, bus: &Bus) -> Option<Ending> {

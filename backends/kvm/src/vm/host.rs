@@ -16,12 +16,17 @@ pub(crate) struct KvmHost {
     pub(crate) kvm: Kvm,
     /// The CPUID of a vCPU, without its ids.
     pub(crate) cpuid: CpuId,
-    /// The length of a vCPU's extended state in bytes.
+    /// The length of a vCPU's extended state in bytes (KVM API section 4.134).
     pub(crate) extended_length: usize,
+    /// Whether vCPUs have XSAVE.
+    pub(crate) has_xsave: bool,
     /// Whether guest code that does not know this KVM's ABI is emulated, one instruction after
     /// the other: the host has no hardware virtualization.
     pub(crate) emulates: bool,
 }
+
+/// CPUID leaf 1, ECX: XSAVE.
+const XSAVE: u32 = 1 << 26;
 
 /// What vmoon cannot do without.
 const REQUIRED: &[(Cap, &str)] = &[
@@ -33,6 +38,7 @@ const REQUIRED: &[(Cap, &str)] = &[
     (Cap::Pit2, "an in-kernel timer"),
     (Cap::Xcrs, "extended control registers"),
     (Cap::VcpuEvents, "vCPU events"),
+    (Cap::SyncRegs, "registers shared with user space"),
 ];
 
 impl KvmHost {
@@ -63,7 +69,9 @@ impl KvmHost {
         let cpuid = cpuid::template(&kvm)?;
         let extended = kvm.check_extension_int(Cap::Xsave2);
         let extended_length = usize::try_from(extended).unwrap_or(0);
-        Ok(Self { kvm, cpuid, extended_length, emulates: !hardware_virtualization() })
+        let has_xsave =
+            cpuid.as_slice().iter().any(|entry| entry.function == 1 && entry.ecx & XSAVE != 0);
+        Ok(Self { kvm, cpuid, extended_length, has_xsave, emulates: !hardware_virtualization() })
     }
 }
 

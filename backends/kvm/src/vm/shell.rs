@@ -1,7 +1,7 @@
 //! What KVM holds for one machine.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Barrier};
 
 use kvm_ioctls::VmFd;
 use vmoon_core::{Code, Error, Result};
@@ -15,7 +15,7 @@ use super::state::{ChipsetState, MachineState};
 use crate::bus::Bus;
 use crate::memory::ram::Ram;
 use crate::snapshot::frozen::Frozen;
-use crate::vcpu::job::{Job, Outcome};
+use crate::vcpu::job::{Job, Outcome, Task};
 use crate::vcpu::thread::{OnEnding, Vcpu};
 
 /// A virtual machine in KVM with its memory, vCPUs (parked) and devices. Dropping it ends the
@@ -68,16 +68,24 @@ impl Shell {
         self.vcpus.iter().for_each(Vcpu::wait_parked);
     }
 
+    /// Stops all vCPUs, each of which goes straight on to `task`; returns once no guest code runs.
+    fn park_for(&self, task: &Task) {
+        let together = (self.vcpus.len() > 1).then(|| Arc::new(Barrier::new(self.vcpus.len())));
+        for vcpu in &self.vcpus {
+            vcpu.assign(Job { task: task.clone(), together: together.clone() });
+            vcpu.request_park();
+        }
+        self.vcpus.iter().for_each(Vcpu::wait_parked);
+    }
+
     /// Lets all vCPUs run.
     pub(crate) fn run(&self) {
         self.vcpus.iter().for_each(Vcpu::resume);
     }
 
-    /// Reads all state but memory. The vCPUs are parked, and each reads its own.
+    /// Stops all vCPUs and reads all state but memory. Each vCPU reads its own.
     pub(crate) fn save_state(&self) -> Result<MachineState> {
-        for vcpu in &self.vcpus {
-            vcpu.assign(Job::Save(self.host.extended_length));
-        }
+        self.park_for(&Task::Save(self.host));
         let chipset = ChipsetState::save(&self.vm);
         let (legacy, devices) = (self.bus.ports.save(), self.devices.save());
         // Every outcome is waited for, also after a failure.
@@ -92,17 +100,15 @@ impl Shell {
         Ok(MachineState { vcpus, chipset: chipset?, legacy, devices })
     }
 
-    /// Puts all state back: vCPUs on their threads, memory (by `put_back`), interrupt controllers
-    /// and devices on this one. The vCPUs are parked.
+    /// Stops all vCPUs and puts all state back: theirs on their threads, memory (by `put_back`),
+    /// interrupt controllers and devices on this one.
     pub(crate) fn restore_state<T>(
         &self,
         frozen: &Arc<Frozen>,
         mode: RestoreMode,
         put_back: impl FnOnce() -> Result<T>,
     ) -> Result<T> {
-        for vcpu in &self.vcpus {
-            vcpu.assign(Job::Restore(frozen.clone()));
-        }
+        self.park_for(&Task::Restore(frozen.clone()));
         let put_back = put_back();
         // Every outcome is waited for, also after a failure.
         let outcomes: Vec<_> = self.vcpus.iter().map(Vcpu::wait_outcome).collect();
