@@ -1,6 +1,6 @@
 #include "connection.h"
+#include "credit.h"
 #include "agent.h"
-#include "console.h"
 #include "exec.h"
 #include "frame.h"
 #include "memory.h"
@@ -9,9 +9,6 @@
 
 #define CHAINS 256
 #define FIRST_LOCAL_PORT 0x10000
-/* An echoed packet that is shorter is copied, which is cheaper than lending out its buffer. */
-#define ECHO_COPIED 256
-
 LARGE static struct connection table[CONNECTIONS];
 static struct connection *chains[CHAINS];
 static struct connection *free_list;
@@ -71,20 +68,6 @@ static void send_control(struct connection *c, u32 op, u32 flags)
     send_bare(c->ports, op, flags, c->fwd_cnt);
 }
 
-static void release_blocks(struct connection *c)
-{
-    if (c->backlog != NULL) {
-        block_free(c->backlog);
-        c->backlog = NULL;
-        c->backlog_length = 0;
-        c->flags &= (u8)~FLAG_BACKLOG;
-    }
-    if (c->frame_block != NULL) {
-        block_free(c->frame_block);
-        c->frame_block = NULL;
-    }
-}
-
 /* Ends a connection that the host does not know any more. */
 static void drop(struct connection *c)
 {
@@ -95,7 +78,7 @@ static void drop(struct connection *c)
         at = &(*at)->next;
     }
     *at = c->next;
-    release_blocks(c);
+    credit_release(c);
     c->ports = ~0ul;
     c->state = STATE_FREE;
     switch (c->kind) {
@@ -147,122 +130,6 @@ static void connection_close(struct connection *c)
         c->state = STATE_CLOSING;
         send_control(c, OP_SHUTDOWN, SHUTDOWN_RECEIVE | SHUTDOWN_SEND);
     }
-}
-
-INLINE u32 credit(const struct connection *c)
-{
-    u32 in_flight = c->sent - c->peer_fwd_cnt;
-
-    return in_flight < c->peer_buf_alloc ? c->peer_buf_alloc - in_flight : 0;
-}
-
-/* Keeps data until there is credit; false when there is no room. */
-static bool keep(struct connection *c, const u8 *data, u32 length)
-{
-    if (c->backlog == NULL) {
-        c->backlog = block_allocate();
-        c->backlog_start = 0;
-        if (c->backlog == NULL) {
-            return false;
-        }
-        c->flags |= FLAG_BACKLOG;
-        send_control(c, OP_CREDIT_REQUEST, 0);
-    }
-    if (length > BLOCK_SIZE - c->backlog_length) {
-        return false;
-    }
-    if (length > BLOCK_SIZE - c->backlog_length - c->backlog_start) {
-        copy(c->backlog, c->backlog + c->backlog_start, c->backlog_length);
-        c->backlog_start = 0;
-    }
-    copy(c->backlog + c->backlog_start + c->backlog_length, data, length);
-    c->backlog_length += length;
-    return true;
-}
-
-/* Sends what waits, as far as the credit goes. */
-static NOINLINE void flush(struct connection *c)
-{
-    while (c->backlog_length != 0) {
-        u32 length = credit(c);
-        u32 slot;
-        if (length == 0) {
-            return;
-        }
-        if (length > SLOT_PAYLOAD) {
-            length = SLOT_PAYLOAD;
-        }
-        if (length > c->backlog_length) {
-            length = c->backlog_length;
-        }
-        slot = vsock_slot();
-        copy(vsock_slot_data(slot), c->backlog + c->backlog_start, length);
-        c->backlog_start += length;
-        c->backlog_length -= length;
-        if (c->kind == KIND_ECHO) {
-            c->fwd_cnt += length;
-        }
-        connection_transmit(c, slot, length);
-    }
-    block_free(c->backlog);
-    c->backlog = NULL;
-    c->flags &= (u8)~FLAG_BACKLOG;
-    if ((c->flags & FLAG_CLOSE_WHEN_SENT) != 0) {
-        c->flags &= (u8)~FLAG_CLOSE_WHEN_SENT;
-        connection_close(c);
-    } else if (c->exec == EXEC_PRODUCE) {
-        exec_pump(c);
-    }
-}
-
-static void connection_send(struct connection *c, u32 slot, u32 length)
-{
-    if (likely(load32(&c->state) == IDLE_COMMAND && connection_has_credit(c, length))) {
-        connection_transmit(c, slot, length);
-        return;
-    }
-    if (unlikely(c->kind == KIND_CONSOLE)) {
-        frames_print(vsock_slot_data(slot), length);
-        vsock_slot_release(slot);
-        return;
-    }
-    if (likely(c->state == STATE_OPEN && c->backlog_length == 0 && length <= credit(c))) {
-        connection_transmit(c, slot, length);
-        return;
-    }
-    bool kept = c->state == STATE_OPEN && keep(c, vsock_slot_data(slot), length);
-    vsock_slot_release(slot);
-    if (kept) {
-        flush(c);
-    } else if (c->state == STATE_OPEN) {
-        /* Neither credit nor memory: a part of a stream must not get lost. */
-        send_bare(c->ports, OP_SHUTDOWN, SHUTDOWN_RECEIVE | SHUTDOWN_SEND, c->fwd_cnt);
-        c->state = STATE_CLOSING;
-        release_blocks(c);
-    }
-}
-
-static void connection_echo(struct connection *c, const u8 *data, u32 length)
-{
-    if (c->backlog_length != 0 || length > credit(c)) {
-        if (!keep(c, data, length)) {
-            connection_reset(c);
-            return;
-        }
-        flush(c);
-        return;
-    }
-    u32 slot = vsock_slot();
-    c->fwd_cnt += length;
-    if (length <= ECHO_COPIED) {
-        copy(vsock_slot_data(slot), data, length);
-        connection_transmit(c, slot, length);
-        return;
-    }
-    c->sent += length;
-    c->advertised = c->fwd_cnt;
-    vsock_send_received(slot, c->ports >> 32 | c->ports << 32, data, length, BUF_ALLOC,
-                        c->fwd_cnt);
 }
 
 /* A packet that belongs to no connection. */
@@ -383,7 +250,7 @@ static NOINLINE void receive(struct connection *c, const struct packet *packet)
         }
     }
     if (c->backlog_length != 0 && c->state == STATE_OPEN) {
-        flush(c);
+        credit_flush(c);
     }
     if (c->fwd_cnt - c->advertised >= BUF_ALLOC / 2 && c->state == STATE_OPEN) {
         send_control(c, OP_CREDIT_UPDATE, 0);

@@ -121,5 +121,8 @@ static void connection_reset(struct connection *c);
 /* Calls `visit` for every connection in the table that is not free. */
 static void connections_each(void (*visit)(struct connection *c, void *context), void *context);
 
-/* Echoes data; for service.c. */
+/* Echoes data (credit.c, as connection_send). */
 static void connection_echo(struct connection *c, const u8 *data, u32 length);
+/* Sends a packet without payload: on behalf of ports that may have no connection, or for one. */
+static void send_bare(u64 ports, u32 op, u32 flags, u32 fwd_cnt);
+static void send_control(struct connection *c, u32 op, u32 flags);

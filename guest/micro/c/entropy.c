@@ -13,7 +13,7 @@ static VIRTQUEUE(1) entropy_queue = {
 static u32 entropy_received;
 static bool entropy_due;
 
-/* Asks for what is missing; a device may give less than the entropy_buffer holds. */
+/* Asks for what is missing; a device may give less than the buffer holds. */
 static void ask(struct virtio_device *device)
 {
     entropy_queue.descriptors[0].address = (u64)(entropy_buffer + entropy_received);

@@ -35,6 +35,7 @@ __attribute__((used)) void *memset(void *to, int byte, u64 length)
 #include "vsock.c"
 #include "output.c"
 #include "frame.c"
+#include "credit.c"
 #include "connection.c"
 #include "service.c"
 #include "command_block.c"

@@ -5,8 +5,9 @@
 #define PAGE_WORDS (PAGE_SIZE / 8)
 
 HOT static u64 pages_available; /* pages below this number may be chosen */
-HOT static u64 touched_count; /* entries of memory.touched_list */
-HOT static u64 page_stride;        /* coprime to page_stride_for, so that multiples of it visit each page once */
+HOT static u64 touched_count;   /* entries of memory.touched_list */
+/* Coprime to page_stride_for, so that its multiples visit each page once. */
+HOT static u64 page_stride;
 HOT static u64 page_stride_for;
 
 /* Multiplication carries a change upward, the rotation back down. */

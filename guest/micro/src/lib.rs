@@ -15,7 +15,7 @@
 //! | `clock.c`, `timers.c` | kvmclock or the time-stamp counter; deadlines |
 //! | `virtio.c`, `virtio.h` | virtio-mmio and split virtqueues |
 //! | `console.c`, `entropy.c`, `balloon.c`, `block.c`, `vsock.c` | a driver each |
-//! | `connection.c` | vsock connections: states, credit, what waits for credit |
+//! | `connection.c`, `credit.c` | vsock connections and their states; what waits for the host's credit |
 //! | `frame.c`, `agent.c`, `watch.c` | frames, however they are cut; what they ask for; what the host waits for |
 //! | `exec.c`, `output.c` | a command from `Exec` to `Exit`; what it prints |
 //! | `commands.c`, `command_block.c`, `service.c` | the commands |
