@@ -3,8 +3,10 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::builder::RangedU64ValueParser;
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use vmoon_core::Bytes;
 
 use crate::color::Color;
 use crate::{implied, status};
@@ -33,6 +35,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run a script; `vmoon SCRIPT` is the same
     Run(Run),
+    /// Measure boot, snapshot, restore, fork, exec and vsock on this machine
+    Bench(Bench),
     /// Print completions for a shell
     Completions {
         /// The shell
@@ -57,6 +61,47 @@ pub(crate) struct Run {
     /// The script (`-` reads it from standard input), and what it finds in `arg` and in `...`
     #[arg(trailing_var_arg = true, required_unless_present = "code", value_name = "SCRIPT] [ARG")]
     pub(crate) script: Vec<OsString>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Bench {
+    /// Print one JSON object instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// The guest to measure with
+    #[arg(long, value_enum, default_value_t, value_name = "GUEST")]
+    pub(crate) guest: BenchGuest,
+
+    /// The guest's memory
+    #[arg(long, default_value = "512MiB", value_name = "SIZE", value_parser = size)]
+    pub(crate) memory: Bytes,
+
+    /// How many pages the guest writes to before each snapshot and each restore
+    #[arg(long, default_value_t = 200, value_name = "PAGES")]
+    pub(crate) dirty: usize,
+
+    /// How often to measure; boots and forks are measured less often
+    #[arg(long, default_value_t = 200, value_name = "N",
+          value_parser = RangedU64ValueParser::<usize>::new().range(1..=1_000_000))]
+    pub(crate) rounds: usize,
+}
+
+/// The guests that are measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BenchGuest {
+    /// The built-in guest.
+    #[default]
+    Micro,
+    /// The host's Linux kernel.
+    Linux,
+}
+
+fn size(text: &str) -> Result<Bytes, String> {
+    text.parse::<Bytes>().map_err(|error| {
+        let hint = error.hint().unwrap_or_default();
+        format!("{}; {hint}", error.message())
+    })
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -6,11 +6,13 @@
 //! | `cli` | the commands and their flags |
 //! | `implied` | lets `vmoon SCRIPT` mean `vmoon run SCRIPT` |
 //! | `run` | `vmoon run` |
+//! | `bench` | `vmoon bench` |
 //! | `machines` | the backends and guests that this binary carries |
 //! | `signals`, `watchdog` | Ctrl-C and deadlines, when the script itself does not listen |
 //! | `status` | exit statuses |
 //! | `logging`, `color` | what goes to standard error, and how |
 
+mod bench;
 mod cli;
 mod color;
 mod implied;
@@ -28,6 +30,7 @@ fn main() {
     let color = cli.color.on_stderr();
     let status = match logging::start(&cli, color).and_then(|()| match cli.command {
         Command::Run(arguments) => run::run(&arguments, color),
+        Command::Bench(arguments) => bench::run(&arguments, color),
         Command::Completions { shell } => {
             cli::completions(shell);
             Ok(status::DONE)
