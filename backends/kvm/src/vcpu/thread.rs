@@ -86,10 +86,9 @@ impl Vcpu {
     /// Lets guest code run.
     pub(crate) fn resume(&self) {
         self.shared.run.store(true, Ordering::SeqCst);
-        self.shared.gate.change(|understanding| {
-            understanding.wanted = Wanted::Run;
-            understanding.parked = false;
-        });
+        // Parked until its thread says otherwise: a request to park that comes before the thread
+        // has woken would wait for somebody who never ran.
+        self.shared.gate.change(|understanding| understanding.wanted = Wanted::Run);
     }
 
     /// Asks the vCPU to park; [`Vcpu::wait_parked`] waits for it.
