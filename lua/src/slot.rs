@@ -24,12 +24,16 @@ impl<T> Slot<T> {
     /// Drops the value, at once or as soon as the task that uses it has been interrupted.
     /// Idempotent.
     pub(crate) fn close(&self) {
-        if self.open.replace(false) {
-            self.closing.notify_waiters();
-            if let Ok(mut value) = self.value.try_lock() {
-                drop(value.take());
-            }
+        drop(self.take());
+    }
+
+    /// Closes, and returns the value if nobody uses it.
+    pub(crate) fn take(&self) -> Option<T> {
+        if !self.open.replace(false) {
+            return None;
         }
+        self.closing.notify_waiters();
+        self.value.try_lock().ok()?.take()
     }
 
     /// Uses the value, alone; none when it is closed before the end.

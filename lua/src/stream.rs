@@ -24,6 +24,9 @@ const MOST: usize = 1024 * 1024;
 /// The longest line. A peer that sends no newline must not fill the host's memory.
 const LONGEST_LINE: usize = 16 * 1024 * 1024;
 
+/// How long a stream that was closed may take to end: the guest has to read what was written.
+const LINGER: Duration = Duration::from_secs(5);
+
 /// One end of a connection.
 #[derive(Clone, Debug)]
 pub(crate) struct Stream(Rc<Inner>);
@@ -34,6 +37,35 @@ struct Inner {
     id: ConnectionId,
     reader: Slot<Reader>,
     writer: Slot<WriteHalf<VsockStream>>,
+}
+
+impl Inner {
+    /// Ends both halves without waiting, and without taking back what was written: the guest
+    /// reads all of it and then the end, as with a socket.
+    fn close(&self) {
+        let (reader, writer) = (self.reader.take(), self.writer.take());
+        // Outside of the runtime nothing is left that could carry data: dropping resets.
+        if let (Some(writer), Ok(runtime)) = (writer, tokio::runtime::Handle::try_current()) {
+            let reader = reader.map(|reader| reader.half);
+            runtime.spawn(tokio::time::timeout(LINGER, part(reader, writer)));
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// Sends the end after what was written, and waits for the guest's.
+async fn part(reader: Option<ReadHalf<VsockStream>>, mut writer: WriteHalf<VsockStream>) {
+    if writer.shutdown().await.is_err() {
+        return;
+    }
+    let Some(mut reader) = reader else { return };
+    let mut unwanted = vec![0; 4096];
+    while matches!(reader.read(&mut unwanted).await, Ok(1..)) {}
 }
 
 impl Stream {
@@ -152,8 +184,7 @@ impl Handle for Stream {
     }
 
     fn close(&self) {
-        self.0.reader.close();
-        self.0.writer.close();
+        self.0.close();
     }
 
     fn define(class: &mut Class<Self>) -> mlua::Result<()> {
