@@ -46,6 +46,7 @@ scripts! {
     exec
     lifecycle
     many_machines
+    saved
     snapshot_tree
     snapshots
     tasks

@@ -1,7 +1,7 @@
 //! Reading a snapshot's directory. Nothing here needs a hypervisor.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::manifest::{Manifest, Part, corrupt, incompatible};
@@ -86,6 +86,23 @@ impl Saved {
             return Err(corrupt(&path, "does not match its hash"));
         }
         Ok(file)
+    }
+
+    /// Reads a whole part and checks its hash.
+    ///
+    /// # Errors
+    /// `snapshot.corrupt`.
+    pub fn read_part(&self, name: &str, progress: &Progress) -> Result<Vec<u8>> {
+        let (mut file, part) = self.open_part(name)?;
+        let path = self.path(name);
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)
+            .and_then(|_| progress.advance(bytes.len() as u64))
+            .map_err(|error| corrupt(&path, "cannot be read").with_source(error))?;
+        if blocks::hash_of_bytes(&bytes) != part.hash {
+            return Err(corrupt(&path, "does not match its hash"));
+        }
+        Ok(bytes)
     }
 
     /// Checks the hash of every part.

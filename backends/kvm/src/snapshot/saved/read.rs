@@ -1,7 +1,6 @@
 //! Reading a snapshot's directory.
 
 use std::fs::File;
-use std::io::Read;
 use std::sync::Arc;
 
 use vmoon_core::backend::SnapshotFigures;
@@ -75,11 +74,7 @@ pub(crate) fn read(saved: &Saved, host: &KvmHost, progress: &Progress) -> Result
 
 fn read_state(saved: &Saved, progress: &Progress) -> Result<MachineState> {
     let path = saved.path(STATE);
-    let mut bytes = Vec::new();
-    saved
-        .verified_part(STATE, progress)?
-        .read_to_end(&mut bytes)
-        .map_err(|error| corrupt(&path, "cannot be read").with_source(error))?;
+    let bytes = saved.read_part(STATE, progress)?;
     postcard::from_bytes(&bytes)
         .map_err(|error| incompatible(&path, "has another layout").with_source(error))
 }
