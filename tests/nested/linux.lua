@@ -4,6 +4,8 @@ local t = dofile((arg[0]:match "^(.*)/" or ".") .. "/../support.lua")
 
 local vm <close> = vmoon.boot { guest = "linux", memory = "256MiB", timeout = "2m" }
 print("running " .. t.trim(vm:succeed "uname -sr"))
+-- What the kernel says while it starts is about the processor, which may be an emulated one.
+local started = { log = #vm:succeed "dmesg", console = #vm.console:text() }
 
 t.case("the agent is ready after boot", function()
   t.same(vm.state, "running", "state")
@@ -114,7 +116,7 @@ end)
 t.case("100 restores in a row, with the checksum of guest memory each time", function()
   vm:succeed "dd if=/dev/urandom of=/tmp/blob bs=64k count=32 2>/dev/null"
   -- Something that keeps changing memory while snapshots are restored.
-  vm:succeed "(while :; do head -c 200000 /dev/urandom > /tmp/noise; done) >/dev/null 2>&1 </dev/null &"
+  vm:succeed "(while :; do head -c 200000 /dev/urandom > /tmp/noise; done) >/dev/null 2>&1 </dev/null & echo $! > /tmp/noise.pid"
   local sum = vm:succeed "sha256sum /tmp/blob"
   local snap <close> = vm:snapshot "base"
   for round = 1, 100 do
@@ -125,7 +127,7 @@ t.case("100 restores in a row, with the checksum of guest memory each time", fun
     t.same(vm:succeed("sha256sum /tmp/blob", { timeout = "20s" }), sum, "checksum, round " .. round)
   end
   t.same(vm:exec("test -e /tmp/extra").ok, false, "a file made after the snapshot")
-  vm:succeed "killall sh head 2>/dev/null; true"
+  assert(vm:exec("kill $(cat /tmp/noise.pid)").ok, "the writer was restored each time")
 end)
 
 t.case("the wall clock is right after a restore, and entropy is fresh", function()
@@ -149,7 +151,7 @@ t.case("pause and resume", function()
 end)
 
 t.case("no stall, lockup or warning so far", function()
-  local log = vm:succeed "dmesg" .. vm.console:text()
+  local log = vm:succeed("dmesg"):sub(started.log + 1) .. vm.console:text():sub(started.console + 1)
   for _, pattern in ipairs { "soft lockup", "[Rr][Cc][Uu].-stall", "hung_task", "BUG:", "Call Trace" } do
     assert(not log:find(pattern), pattern .. " in the log")
   end

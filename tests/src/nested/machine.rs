@@ -15,6 +15,10 @@ use super::supervise::{self, Outcome, Signals};
 pub const QEMU: &str = "qemu-system-x86_64";
 
 /// `EPYC`, less what the emulator would warn that it does not have.
+///
+/// It lets a guest of the emulated machine write XCR0 behind KVM's back. With AVX, Linux notices at
+/// its start, by a warning that sizes of the extended state do not agree, and does without XSAVE;
+/// without AVX it would not notice, and lose registers. So AVX stays.
 const CPU: &str = "EPYC,+svm,+npt,-rdseed,-sha-ni,-fxsr-opt,-misalignsse,-3dnowprefetch,-osvw,\
     -topoext,-nrip-save,-xsavec";
 /// A panic ends the machine. The emulated time-stamp counters agree, though the processor does not
