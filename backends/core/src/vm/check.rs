@@ -106,12 +106,19 @@ fn check_share(share: &Share) -> Result<()> {
 }
 
 fn file_error(what: &str, path: &Path, error: std::io::Error) -> Error {
-    let (code, problem) = match error.kind() {
-        std::io::ErrorKind::NotFound => (Code::FileNotFound, "does not exist"),
-        std::io::ErrorKind::PermissionDenied => (Code::FilePermission, "may not be read"),
-        _ => (Code::FileIo, "cannot be read"),
+    let (code, problem, hint) = match error.kind() {
+        std::io::ErrorKind::NotFound => (
+            Code::FileNotFound,
+            "does not exist",
+            "check the path; a relative one starts in the current directory",
+        ),
+        std::io::ErrorKind::PermissionDenied => {
+            (Code::FilePermission, "may not be read", "allow this user to read it (chmod, chown)")
+        }
+        _ => (Code::FileIo, "cannot be read", "see the cause; the file system may be damaged"),
     };
     Error::new(code, format!("{what}, {problem}"))
+        .with_hint(hint)
         .with_detail("path", path.display().to_string())
         .with_source(error)
 }

@@ -79,6 +79,7 @@ impl Actor {
         self.snapshots.clear();
         self.image = None;
         let remains = self.shell.dismantle();
+        drop(wakeups);
         // Nobody may be waiting.
         let _ = closed.send(());
         // The kernel takes several grace periods to forget a machine with irqfds.
