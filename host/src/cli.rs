@@ -1,6 +1,7 @@
 //! The commands and their flags.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::RangedU64ValueParser;
@@ -37,10 +38,48 @@ pub(crate) enum Command {
     Run(Run),
     /// Measure boot, snapshot, restore, fork, exec and vsock on this machine
     Bench(Bench),
+    /// List, inspect, verify and remove saved snapshots
+    Snapshot {
+        #[command(subcommand)]
+        command: SnapshotCommand,
+    },
     /// Print completions for a shell
     Completions {
         /// The shell
         shell: Shell,
+    },
+}
+
+/// What to do with saved snapshots. Needs no hypervisor.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SnapshotCommand {
+    /// List the snapshots in and below directories
+    Ls {
+        /// Where to look; here, if nothing is given
+        #[arg(value_name = "DIR", default_value = ".")]
+        directories: Vec<PathBuf>,
+    },
+    /// Print what snapshots are
+    Inspect {
+        /// Print all of the manifest, as JSON
+        #[arg(long)]
+        json: bool,
+
+        /// The snapshots' directories
+        #[arg(value_name = "DIR", required = true)]
+        directories: Vec<PathBuf>,
+    },
+    /// Check every hash; exit status 1 if any is wrong
+    Verify {
+        /// The snapshots' directories
+        #[arg(value_name = "DIR", required = true)]
+        directories: Vec<PathBuf>,
+    },
+    /// Remove directories, if they are snapshots
+    Rm {
+        /// The snapshots' directories
+        #[arg(value_name = "DIR", required = true)]
+        directories: Vec<PathBuf>,
     },
 }
 

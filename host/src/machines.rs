@@ -6,12 +6,18 @@ use vmoon_core::Backend;
 use vmoon_core::guest::GuestImages;
 use vmoon_core::vm::Host;
 
+use crate::progress;
+
 /// The agent for Linux guests.
 const AGENT: &[u8] = include_bytes!(env!("VMOON_AGENT_IMAGE"));
 
 /// Makes machines. Costs nothing until one is asked for.
 pub(crate) fn host() -> Arc<Host> {
-    Host::new(backends(), GuestImages { micro: vmoon_micro::IMAGE, agent: AGENT })
+    let host = Host::new(backends(), GuestImages { micro: vmoon_micro::IMAGE, agent: AGENT });
+    if let Some(listener) = progress::listener() {
+        host.listen_to_progress(listener);
+    }
+    host
 }
 
 /// In the order in which `auto` tries them.

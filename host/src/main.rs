@@ -7,6 +7,8 @@
 //! | `implied` | lets `vmoon SCRIPT` mean `vmoon run SCRIPT` |
 //! | `run` | `vmoon run` |
 //! | `bench` | `vmoon bench` |
+//! | `snapshot` | `vmoon snapshot` |
+//! | `progress` | the bar for works on files that take long |
 //! | `machines` | the backends and guests that this binary carries |
 //! | `signals`, `watchdog` | Ctrl-C and deadlines, when the script itself does not listen |
 //! | `status` | exit statuses |
@@ -18,8 +20,10 @@ mod color;
 mod implied;
 mod logging;
 mod machines;
+mod progress;
 mod run;
 mod signals;
+mod snapshot;
 mod status;
 mod watchdog;
 
@@ -31,6 +35,7 @@ fn main() {
     let status = match logging::start(&cli, color).and_then(|()| match cli.command {
         Command::Run(arguments) => run::run(&arguments, color),
         Command::Bench(arguments) => bench::run(&arguments, color),
+        Command::Snapshot { command } => Ok(snapshot::run(&command, color)),
         Command::Completions { shell } => {
             cli::completions(shell);
             Ok(status::DONE)

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
@@ -149,7 +149,10 @@ pub(super) fn temporary_in(parent: &Path) -> io::Result<(TempDir, File)> {
     if flock(&guard, FlockOperation::LockExclusive).is_ok() {
         folder::remove_abandoned(parent);
     }
-    let temporary = tempfile::Builder::new().prefix(TEMPORARY).tempdir_in(parent)?;
+    // A machine's memory is nobody else's business.
+    let permissions = fs::Permissions::from_mode(0o700);
+    let temporary =
+        tempfile::Builder::new().prefix(TEMPORARY).permissions(permissions).tempdir_in(parent)?;
     let lock = File::open(temporary.path())?;
     // Nobody else holds it.
     let _ = flock(&lock, FlockOperation::NonBlockingLockExclusive);

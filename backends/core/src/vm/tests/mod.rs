@@ -2,5 +2,6 @@
 
 mod boot;
 mod commands;
+mod saved;
 mod snapshots;
 mod stopping;
