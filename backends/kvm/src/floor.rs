@@ -55,7 +55,7 @@ impl Floor {
         let source = Mapping::anonymous(dirty_pages * PAGE_SIZE, MapFlags::POPULATE)
             .map_err(|error| cannot("map memory", error.into()))?;
         // Fibonacci hashing scatters them without repeats over a power of two of pages.
-        let stride = (ram.pages() as f64 * 0.618) as usize | 1;
+        let stride = (ram.pages() * 618 / 1000) | 1;
         let pages: Vec<usize> =
             (0..dirty_pages).map(|index| index.wrapping_mul(stride) % ram.pages()).collect();
         let floor = Self {

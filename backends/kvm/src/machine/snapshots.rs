@@ -83,10 +83,8 @@ impl Actor {
             entropy.set(entropy_source(id, options));
         }
         self.catch_up();
-        let state = match options.paused || target.figures.paused {
-            true => State::Paused,
-            false => State::Running,
-        };
+        let paused = options.paused || target.figures.paused;
+        let state = if paused { State::Paused } else { State::Running };
         if state == State::Running {
             self.shell.run();
         }

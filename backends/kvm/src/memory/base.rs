@@ -108,13 +108,15 @@ mod tests {
         let file = fs::memfd_create("test", fs::MemfdFlags::CLOEXEC).unwrap();
         let pages = 200;
         fs::ftruncate(&file, (pages * PAGE_SIZE) as u64).unwrap();
-        for page in [0, 1, 63, 64, 130] {
-            io::pwrite(&file, &[page as u8 + 1; PAGE_SIZE], (page * PAGE_SIZE) as u64).unwrap();
+        for page in [0, 1, 63, 64, 130_u8] {
+            let offset = u64::from(page) * PAGE_SIZE as u64;
+            io::pwrite(&file, &[page + 1; PAGE_SIZE], offset).unwrap();
         }
         let base = Base::freeze(file, pages * PAGE_SIZE).unwrap();
         assert_eq!(base.populated_pages(), 5);
         for page in 0..pages {
-            let expected = [0, 1, 63, 64, 130].contains(&page).then_some(page as u8 + 1);
+            let written = u8::try_from(page).ok().filter(|page| [0, 1, 63, 64, 130].contains(page));
+            let expected = written.map(|page| page + 1);
             assert_eq!(base.page(page).map(|page| byte(page, 17)), expected, "page {page}");
         }
     }

@@ -129,7 +129,8 @@ impl MemoryImage {
 /// # Safety
 /// `page` points to a whole page that nobody writes to during the call.
 unsafe fn is_zero(page: *const u8) -> bool {
-    // SAFETY: the caller's promise; a page is aligned for `u64`.
-    let words = unsafe { std::slice::from_raw_parts(page.cast::<u64>(), PAGE_SIZE / 8) };
-    words.iter().all(|word| *word == 0)
+    // SAFETY: the caller's promise.
+    let bytes = unsafe { &*page.cast::<[u8; PAGE_SIZE]>() };
+    // By words: most pages differ in the first, and the others go eight times as fast.
+    bytes.as_chunks::<8>().0.iter().all(|word| u64::from_ne_bytes(*word) == 0)
 }

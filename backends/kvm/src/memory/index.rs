@@ -212,7 +212,9 @@ mod tests {
             }
             for (index, model) in &history {
                 let mut listed = BTreeMap::new();
-                index.for_each(|page, contents| drop(listed.insert(page, contents)));
+                index.for_each(|page, contents| {
+                    listed.insert(page, contents);
+                });
                 prop_assert_eq!(&listed, model);
                 prop_assert_eq!(index.len(), model.len());
                 for page in (0..600).chain([PAGES - 1]) {

@@ -13,6 +13,10 @@ use crate::vm::host::KvmHost;
 
 /// All that a vCPU holds but its CPUID, which never changes while a machine lives.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[allow(
+    clippy::unsafe_derive_deserialize,
+    reason = "its unsafe call relies on a length that loading checks"
+)]
 pub(crate) struct VcpuState {
     mp_state: kvm_mp_state,
     registers: kvm_regs,
@@ -37,9 +41,10 @@ impl VcpuState {
         let registers = vcpu.get_regs().map_err(|error| failed("KVM_GET_REGS", error))?;
         let special_registers = vcpu.get_sregs().map_err(|error| failed("KVM_GET_SREGS", error))?;
         let extended_state = save_extended(vcpu, host.extended_length)?;
-        let extended_controls = match host.has_xsave {
-            true => Some(vcpu.get_xcrs().map_err(|error| failed("KVM_GET_XCRS", error))?),
-            false => None,
+        let extended_controls = if host.has_xsave {
+            Some(vcpu.get_xcrs().map_err(|error| failed("KVM_GET_XCRS", error))?)
+        } else {
+            None
         };
         let debug_registers =
             vcpu.get_debug_regs().map_err(|error| failed("KVM_GET_DEBUGREGS", error))?;

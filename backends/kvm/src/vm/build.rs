@@ -7,7 +7,7 @@ use vmoon_core::spec::Disk;
 use vmoon_core::{Bytes, Cid, Console, Result};
 use vmoon_virtio::balloon::{Balloon, BalloonHost};
 use vmoon_virtio::block::BlockDevice;
-use vmoon_virtio::console::{ConsoleDevice, ConsoleHost};
+use vmoon_virtio::console::{ConsoleDevice, ConsoleHost, ConsoleSink};
 use vmoon_virtio::entropy::{Entropy, EntropyHost};
 use vmoon_virtio::vsock::{VsockDevice, VsockHost};
 
@@ -90,7 +90,7 @@ pub(crate) fn devices(
 }
 
 /// Prints to the machine's console.
-fn sink(console: &Arc<Console>) -> Box<dyn FnMut(&[u8]) + Send> {
+fn sink(console: &Arc<Console>) -> ConsoleSink {
     let console = console.clone();
     Box::new(move |bytes| console.append(bytes))
 }

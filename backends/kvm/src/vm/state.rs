@@ -27,6 +27,7 @@ pub(crate) struct MachineState {
 
 /// KVM's interrupt controllers, timer and clock.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[allow(clippy::unsafe_derive_deserialize, reason = "its unsafe code reads a union of plain data")]
 pub(crate) struct ChipsetState {
     timer: kvm_pit_state2,
     clock: kvm_clock_data,
@@ -55,7 +56,7 @@ impl ChipsetState {
             vm.get_irqchip(&mut kvm_chip).map_err(|error| failed("KVM_GET_IRQCHIP", error))?;
             // SAFETY: every member of the union is plain data, and `dummy` spans it.
             let bytes = unsafe { kvm_chip.chip.dummy };
-            chip.registers = bytes.map(|byte| byte.cast_unsigned());
+            chip.registers = bytes.map(i8::cast_unsigned);
         }
         // The flags of a saved clock say how it was read; as input they would ask for a jump.
         Ok(Self { timer, clock: kvm_clock_data { flags: 0, ..clock }, controllers })
