@@ -63,9 +63,15 @@ fn table(rows: &[Row]) -> String {
             *width = cell.chars().count().max(*width);
         }
     }
-    let [a, b, c, d, e, _] = widths;
-    let lines = rows.iter().map(|[name, created, memory, size, backend, directory]| {
-        format!("{name:a$}  {created:b$}  {memory:>c$}  {size:>d$}  {backend:e$}  {directory}\n")
-    });
-    lines.collect()
+    let line = |row: &Row| {
+        let cells = row.iter().zip(widths).enumerate().map(|(column, (cell, width))| {
+            // Sizes stand at the right.
+            match column {
+                2 | 3 => format!("{cell:>width$}"),
+                _ => format!("{cell:width$}"),
+            }
+        });
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
+    };
+    rows.iter().map(line).collect()
 }

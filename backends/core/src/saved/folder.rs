@@ -48,7 +48,9 @@ fn walk(directory: &Path, levels: usize, found: &mut Vec<PathBuf>) {
             .filter(|entry| !entry.file_name().as_encoded_bytes().starts_with(b"."))
             .map(|entry| entry.path())
             .collect();
-        below.iter().for_each(|directory| walk(directory, levels - 1, found));
+        for directory in &below {
+            walk(directory, levels - 1, found);
+        }
     }
 }
 

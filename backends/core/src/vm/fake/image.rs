@@ -1,5 +1,6 @@
 //! Snapshots, in memory and on disk.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -25,13 +26,13 @@ pub(super) struct FakeImage {
 }
 
 impl FakeImage {
-    pub(super) fn load(saved: &Saved, behaviour: Behaviour) -> Result<Self> {
+    pub(super) fn load(saved: &Saved, behaviour: Behaviour) -> Self {
         let manifest = saved.manifest();
         let ports: Vec<(u32, u32)> = serde_json::from_value(manifest.machine.clone()).unwrap();
         let id = |(host, guest)| ConnectionId { host: VsockPort(host), guest: VsockPort(guest) };
         let state = if manifest.paused { State::Paused } else { State::Running };
         let frozen = Frozen { state, connections: ports.into_iter().map(id).collect() };
-        Ok(Self { id: manifest.id, frozen, behaviour, memory: manifest.memory })
+        Self { id: manifest.id, frozen, behaviour, memory: manifest.memory }
     }
 }
 
@@ -70,7 +71,7 @@ impl SnapshotImage for FakeImage {
             paused: self.figures().paused,
             machine: serde_json::to_value(ports).unwrap(),
             annotations,
-            parts: Default::default(),
+            parts: BTreeMap::new(),
         })
     }
 }

@@ -77,10 +77,9 @@ pub(super) fn missing(saved: &[kvm_cpuid_entry2], host: &[kvm_cpuid_entry2]) -> 
     let mut names = Vec::new();
     for description in WORDS {
         let lost = word(saved, description) & !word(host, description);
-        let named = description.names.split_whitespace().enumerate();
+        let bits = description.names.split_whitespace().enumerate();
         names.extend(
-            named
-                .filter(|(bit, name)| *name != "-" && lost & 1 << bit != 0)
+            bits.filter(|(bit, name)| *name != "-" && lost & 1 << bit != 0)
                 .map(|(_, name)| name.to_owned()),
         );
     }
