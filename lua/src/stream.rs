@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use mlua::{Lua, LuaString, UserData, UserDataRegistry, Value};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
+use vmoon_core::vm::Status;
 use vmoon_core::vsock::{ConnectionId, VsockStream};
-use vmoon_core::{Code, Error, Vm};
+use vmoon_core::{Code, Error, State, Vm};
 
 use crate::arguments::Arguments;
 use crate::class::{self, Class, Handle, Results, iterator};
@@ -91,7 +92,7 @@ impl Stream {
             reader.start += count;
             text.map(Some)
         });
-        self.given(read.await)
+        self.given(self.while_machine_lives(read).await?)
     }
 
     async fn read_line(&self, lua: &Lua) -> Outcome<Value> {
@@ -117,7 +118,7 @@ impl Stream {
                 }
             }
         });
-        self.given(read.await)
+        self.given(self.while_machine_lives(read).await?)
     }
 
     async fn write(&self, data: &LuaString) -> Outcome<()> {
@@ -126,10 +127,39 @@ impl Stream {
             writer.write_all(&bytes).await?;
             writer.flush().await
         });
-        match written.await {
+        match self.while_machine_lives(written).await? {
             Some(result) => Ok(result.map_err(failure)?),
             None => Err(self.closed().into()),
         }
+    }
+
+    /// Awaits an operation, but not for longer than the machine can take part in it. The
+    /// connection itself stays: a restore may bring its other end back.
+    async fn while_machine_lives<R>(&self, operation: impl Future<Output = R>) -> Outcome<R> {
+        let ended = async {
+            // Reached only by operations that wait.
+            let Some(mut status) = self.0.vm.upgrade().map(|vm| vm.watch()) else {
+                return std::future::pending().await;
+            };
+            let end = |now: &Status| matches!(now.state, State::Stopped | State::Crashed);
+            match status.wait_for(end).await {
+                Ok(status) => status.clone(),
+                Err(_) => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            result = operation => Ok(result),
+            status = ended => Err(self.ended(&status).into()),
+        }
+    }
+
+    fn ended(&self, status: &Status) -> Error {
+        let reason = status.reason.as_deref().unwrap_or("no reason is known");
+        Error::new(Code::VsockReset, format!("the machine is {}: {reason}", status.state))
+            .with_hint("vm:restore(snapshot) brings it back, with the connections that were idle")
+            .with_detail("port", self.0.id.guest.0)
+            .with_detail("state", status.state.as_str())
     }
 
     fn given(&self, read: Option<Outcome<Option<LuaString>>>) -> Outcome<Value> {
