@@ -33,6 +33,8 @@ pub(crate) struct Context {
     pub(crate) stop: Rc<Stop>,
     /// The machines that Lua knows, by id, so that each has one handle; weak values.
     pub(crate) machines: Table,
+    /// How many handles of machines were closed and are not collected.
+    pub(crate) remains: Rc<Cell<usize>>,
     /// The origins of the newest errors that are not tables.
     pub(crate) origins: RefCell<Vec<(Value, Note)>>,
     /// The errors of tasks that nobody has joined.

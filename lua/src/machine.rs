@@ -33,7 +33,24 @@ struct Inner {
     vm: Arc<Vm>,
     /// Where the next `console:wait` begins: after what the last one matched.
     console: Cell<u64>,
+    /// Whether it was closed, and the count of handles that were closed and still exist.
+    closed: Cell<bool>,
+    remains: Rc<Cell<usize>>,
 }
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if self.closed.get() {
+            self.remains.set(self.remains.get() - 1);
+        }
+    }
+}
+
+/// Below this much memory a full collection takes less than starting a machine.
+const SMALL_HEAP: usize = 8 << 20;
+
+/// So many closed machines are worth a collection of any heap.
+const MOST_REMAINS: usize = 16;
 
 impl Machine {
     pub(crate) fn vm(&self) -> &Arc<Vm> {
@@ -58,9 +75,21 @@ pub(crate) fn value_of(lua: &Lua, vm: Arc<Vm>) -> Outcome<AnyUserData> {
     if let Value::UserData(known) = machines.raw_get(id.as_str())? {
         return Ok(known);
     }
-    let handle = lua.create_userdata(Machine(Rc::new(Inner { vm, console: Cell::new(0) })))?;
+    let remains = Context::of(lua).remains.clone();
+    collect(lua, remains.get())?;
+    let (console, closed) = (Cell::new(0), Cell::new(false));
+    let handle = lua.create_userdata(Machine(Rc::new(Inner { vm, console, closed, remains })))?;
     machines.raw_set(id, &handle)?;
     Ok(handle)
+}
+
+/// A closed machine keeps some files open until its handle is collected, of which Lua knows
+/// nothing: it sees a few bytes and takes its time.
+fn collect(lua: &Lua, remains: usize) -> mlua::Result<()> {
+    if remains >= MOST_REMAINS || (remains > 0 && lua.used_memory() < SMALL_HEAP) {
+        lua.gc_collect()?;
+    }
+    Ok(())
 }
 
 /// The machine in one line, for people who read an error.
@@ -95,6 +124,9 @@ impl Handle for Machine {
 
     fn close(&self) {
         self.vm().close();
+        if !self.0.closed.replace(true) {
+            self.0.remains.set(self.0.remains.get() + 1);
+        }
     }
 
     fn define(class: &mut Class<Self>) -> mlua::Result<()> {

@@ -35,6 +35,7 @@ pub(super) fn prepare(
         handler: raised::task_handler(lua)?,
         stop: stop.clone(),
         machines,
+        remains: Rc::default(),
         origins: RefCell::default(),
         unseen: RefCell::default(),
         closing: RefCell::new(HashSet::new()),
