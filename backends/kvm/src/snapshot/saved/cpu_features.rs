@@ -25,7 +25,7 @@ const WORDS: &[Word] = &[
         subleaf: 0,
         register: |entry| entry.edx,
         names: "fpu vme de pse tsc msr pae mce cx8 apic - sep mtrr pge mca cmov pat pse36 - \
-                clflush - - - mmx fxsr sse sse2 ss ht - - -",
+                clflush - - - mmx fxsr sse sse2 ss - - - -",
     },
     Word {
         leaf: 7,
@@ -94,6 +94,20 @@ mod tests {
     fn every_word_names_all_its_bits() {
         for word in WORDS {
             assert_eq!(word.names.split_whitespace().count(), 32, "{}", word.names);
+        }
+    }
+
+    /// `ht` says that there are several processors, whatever the host's are.
+    #[test]
+    fn the_number_of_processors_is_no_feature() {
+        let template = kvm_bindings::CpuId::from_entries(&[
+            kvm_cpuid_entry2 { function: 1, ..Default::default() },
+            kvm_cpuid_entry2 { function: 0x8000_0001, ecx: 1 << 22, ..Default::default() },
+        ])
+        .unwrap();
+        for count in [1, 2, 5] {
+            let vcpu = crate::boot::cpuid::for_vcpu(&template, 0, count);
+            assert_eq!(missing(vcpu.as_slice(), template.as_slice()), Vec::<String>::new());
         }
     }
 
