@@ -59,7 +59,15 @@ impl KvmHost {
         let kvm = Kvm::new().map_err(|error| unusable(io::Error::from(error)))?;
         let version = kvm.get_api_version();
         if u32::try_from(version) != Ok(KVM_API_VERSION) {
-            return Err(unavailable(format!("/dev/kvm speaks version {version} of its API")));
+            // What is no KVM answers with an error: -1.
+            let error = if version < 0 {
+                unavailable("/dev/kvm is not the device of KVM".to_owned())
+            } else {
+                unavailable(format!("/dev/kvm speaks version {version} of its API"))
+            };
+            return Err(error.with_hint(
+                "see what stands there with ls -l /dev/kvm; modprobe kvm makes it anew",
+            ));
         }
         for (capability, name) in REQUIRED {
             if !kvm.check_extension(*capability) {
