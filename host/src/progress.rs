@@ -11,6 +11,8 @@ use vmoon_core::saved::{Step, Work};
 /// How long a work may take without a word.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+const TEMPLATE: &str = "{msg} [{bar:30}] {binary_bytes} of {binary_total_bytes}, {eta} left";
+
 /// What draws the bar; none where nobody would see it.
 pub(crate) fn listener() -> Option<Listener> {
     let shown = std::io::stderr().is_terminal()
@@ -55,9 +57,7 @@ fn bar(work: Work) -> ProgressBar {
         Work::Loading => "loading",
         Work::Verifying => "verifying",
     };
-    let style = ProgressStyle::with_template(
-        "{msg} [{bar:30}] {binary_bytes} of {binary_total_bytes}, {eta} left",
-    );
+    let style = ProgressStyle::with_template(TEMPLATE);
     // The template is constant: it is right or wrong for everybody.
     let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::new(0).with_style(style).with_message(what)
@@ -66,6 +66,11 @@ fn bar(work: Work) -> ProgressBar {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_template_is_right() {
+        ProgressStyle::with_template(TEMPLATE).unwrap();
+    }
 
     #[test]
     fn a_short_work_draws_nothing_and_a_long_one_a_bar() {

@@ -154,6 +154,17 @@ t.case("delete and close forget the handle and leave the directory", function()
   vmoon.load(at "a/good"):close()
 end)
 
+t.case("two processors are saved and loaded", function()
+  local vm <close> = vmoon.boot { memory = "32MiB", cpus = 2 }
+  vm:succeed "put colour mauve"
+  local two <close> = vm:snapshot "two"
+  two:save(at "two")
+  local loaded <close> = vmoon.load(at "two")
+  local fork <close> = loaded:fork()
+  t.same(fork.cpus, 2, "cpus")
+  t.same(fork:succeed "get colour", "mauve\n", "the value")
+end)
+
 t.case("a paused machine is saved, and forked paused", function()
   local vm <close> = vmoon.boot { memory = "32MiB" }
   vm:succeed "put colour grey"
