@@ -11,6 +11,11 @@ impl Samples {
         self.0.push(time);
     }
 
+    /// Adds a time if there is one.
+    pub(super) fn extend(&mut self, time: Option<Duration>) {
+        self.0.extend(time);
+    }
+
     pub(super) fn count(&self) -> usize {
         self.0.len()
     }

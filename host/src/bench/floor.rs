@@ -18,12 +18,12 @@ impl Floor {
     }
 
     /// The calls and copies of a restore.
-    pub(super) fn restore(&self) -> Result<Option<Duration>> {
+    pub(super) fn restore(&mut self) -> Result<Option<Duration>> {
         self.0.restore().map(Some)
     }
 
     /// The calls and copies of a snapshot.
-    pub(super) fn snapshot(&self) -> Result<Option<Duration>> {
+    pub(super) fn snapshot(&mut self) -> Result<Option<Duration>> {
         self.0.snapshot().map(Some)
     }
 
@@ -49,11 +49,11 @@ impl Floor {
         Ok(Self)
     }
 
-    pub(super) fn restore(&self) -> Result<Option<Duration>> {
+    pub(super) fn restore(&mut self) -> Result<Option<Duration>> {
         Ok(None)
     }
 
-    pub(super) fn snapshot(&self) -> Result<Option<Duration>> {
+    pub(super) fn snapshot(&mut self) -> Result<Option<Duration>> {
         Ok(None)
     }
 

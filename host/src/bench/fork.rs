@@ -26,14 +26,15 @@ pub(super) async fn measure(host: &Arc<Host>, plan: &Plan) -> Result<[Figure; 2]
             guest::succeed(fork, "true").await?;
         }
         let replied = begun.elapsed();
-        forks.iter().for_each(|fork| fork.close());
-        drop(forks);
+        for fork in forks {
+            fork.close();
+        }
         guest::idle().await;
         let least = floor.fork()?;
         if round > 0 {
             times[0].push(forked);
             times[1].push(replied);
-            least.into_iter().for_each(|time| floors.push(time));
+            floors.extend(least);
         }
         guest::idle().await;
     }

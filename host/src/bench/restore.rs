@@ -110,13 +110,13 @@ impl Rounds {
                 if counts {
                     self.seen.borrow_mut().lua.push(elapsed);
                 }
-                self.from_rust(counts).await
+                self.without_lua(counts).await
             }
         }
     }
 
     /// The same without Lua, then commands, then the floor.
-    async fn from_rust(&self, counts: bool) -> Result<()> {
+    async fn without_lua(&self, counts: bool) -> Result<()> {
         let vm = self.vm()?;
         let clean = vm.snapshots().first().cloned().ok_or_else(gone)?;
         let clean = SnapshotSelector::Handle(clean);
@@ -131,17 +131,18 @@ impl Rounds {
         let exec = begun.elapsed();
 
         let mut seen = self.seen.borrow_mut();
-        let floor = match &seen.floor {
+        let mut floor = match seen.floor.take() {
             Some(floor) => floor,
-            None => seen.floor.insert(Floor::new(self.plan.memory, report.dirty_pages)?),
+            None => Floor::new(self.plan.memory, report.dirty_pages)?,
         };
         let least = floor.restore()?;
+        seen.floor = Some(floor);
         if counts {
             seen.rust.push(restored);
             seen.replied.push(replied);
             seen.exec.push(exec);
             seen.dirty.push(report.dirty_pages);
-            least.into_iter().for_each(|time| seen.floors.push(time));
+            seen.floors.extend(least);
         }
         Ok(())
     }

@@ -40,8 +40,9 @@ pub(super) async fn forks(host: &Arc<Host>, plan: &Plan) -> Result<Forks> {
             let grown = resident()?.saturating_sub(before?);
             Some(Bytes(grown / u64::from(FORKS)))
         });
-        forks.iter().for_each(|fork| fork.close());
-        drop(forks);
+        for fork in forks {
+            fork.close();
+        }
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     vm.close();
@@ -86,6 +87,8 @@ pub(super) async fn sizes(host: &Arc<Host>, plan: &Plan) -> Result<Sizes> {
         (vm.spec().memory, times.p50())
     };
     let sizes = Sizes { small: p50(0), large: p50(1) };
-    machines.iter().for_each(|(vm, ..)| vm.close());
+    for (vm, ..) in &machines {
+        vm.close();
+    }
     Ok(sizes)
 }

@@ -25,14 +25,14 @@ pub(super) async fn measure(host: &Arc<Host>, plan: &Plan) -> Result<Figure> {
         let pages = snapshot.figures().dirty_pages;
         snapshot.delete().await?;
         drop(snapshot);
-        let floor = match &floor {
+        let floor = match &mut floor {
             Some(floor) => floor,
             None => floor.insert(Floor::new(plan.memory, pages)?),
         };
         let least = floor.snapshot()?;
         if round > 0 {
             times.push(time);
-            least.into_iter().for_each(|time| floors.push(time));
+            floors.extend(least);
             dirty.push(pages);
         }
         vm.restore(&first, RestoreOptions::default()).await?;

@@ -23,7 +23,7 @@ pub(super) fn measure(plan: &Plan) -> anyhow::Result<Figure> {
         // The first finds nothing in memory.
         if round > 0 {
             times.push(time);
-            lua.into_iter().for_each(|time| floor.push(time));
+            floor.extend(lua);
         }
     }
     let about = "the whole process of an empty script (floor: lua5.4)";
