@@ -75,7 +75,7 @@ impl Figure {
     /// The median as a multiple of the floor's, or of what stands beside.
     pub(super) fn ratio(&self) -> Option<f64> {
         let other = self.floor.as_ref().map(Samples::p50).or(self.beside)?;
-        (!other.is_zero()).then(|| self.times.p50().as_secs_f64() / other.as_secs_f64())
+        (!other.is_zero()).then(|| self.times.p50().div_duration_f64(other))
     }
 }
 
