@@ -17,11 +17,13 @@ pub(crate) fn run(arguments: &cli::Bench, color: bool) -> anyhow::Result<i32> {
         Ok(report) => report,
         Err(error) => {
             eprintln!("{}", color::failure(&error, color));
-            return Ok(match error.downcast_ref::<vmoon_core::Error>().map(|error| error.code()) {
-                Some(Code::BackendUnavailable | Code::BackendUnsupported) => status::NO_BACKEND,
-                Some(Code::VmSpec) => status::USAGE,
-                _ => status::RAISED,
-            });
+            return Ok(
+                match error.downcast_ref::<vmoon_core::Error>().map(vmoon_core::Error::code) {
+                    Some(Code::BackendUnavailable | Code::BackendUnsupported) => status::NO_BACKEND,
+                    Some(Code::VmSpec) => status::USAGE,
+                    _ => status::RAISED,
+                },
+            );
         }
     };
     let text = if arguments.json { format!("{:#}\n", report.json()) } else { report.to_string() };
