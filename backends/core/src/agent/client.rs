@@ -24,6 +24,26 @@ use crate::race;
 use crate::units::VsockPort;
 use crate::vsock::VsockStream;
 
+/// How late a guest may hear the wall clock; more, and it is told again.
+const CLOCK_TOLERANCE: Duration = Duration::from_millis(500);
+
+/// How long the guest has to hear the wall clock again.
+const CLOCK_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Tells a guest that took long to wake up what the time is by now. It has confirmed its life, so
+/// nothing depends on its answer.
+async fn tell_time_again(shared: &Shared, epoch: u64) {
+    let told = async {
+        let payload = life::announce(epoch)?;
+        shared.ask(Kind::Life, &payload).await?.answer().await
+    };
+    match tokio::time::timeout(CLOCK_DEADLINE, told).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "the guest did not hear the time again"),
+        Err(_) => tracing::debug!("the guest did not hear the time again"),
+    }
+}
+
 /// The client of the agent in one machine.
 #[derive(Debug)]
 pub(crate) struct AgentClient {
@@ -156,6 +176,7 @@ impl AgentClient {
         deadline: Duration,
     ) -> Result<impl Future<Output = Result<()>> + use<>> {
         let shared = self.shared.clone();
+        let told = Instant::now();
         let sent = self.send_life()?;
         Ok(async move {
             let Some(epoch) = shared.lives.pending() else {
@@ -177,7 +198,11 @@ impl AgentClient {
                 .with_hint("take the snapshot while the guest's agent answers")
             };
             match tokio::time::timeout(deadline, confirmed).await {
-                Ok(Ok(_)) => Ok(()),
+                Ok(Ok(_)) if told.elapsed() < CLOCK_TOLERANCE => Ok(()),
+                Ok(Ok(_)) => {
+                    tell_time_again(&shared, epoch).await;
+                    Ok(())
+                }
                 Ok(Err(error)) => Err(unconfirmed().with_source(error)),
                 Err(_) => Err(unconfirmed().with_detail("timeout", deadline.as_secs_f64())),
             }
