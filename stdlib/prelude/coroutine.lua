@@ -5,12 +5,18 @@
 local pending, resume = ...
 local close, create, status, yield =
   coroutine.close, coroutine.create, coroutine.status, coroutine.yield
-local error, rawequal, select, setmetatable, type = error, rawequal, select, setmetatable, type
+local collectgarbage, error, rawequal, select, setmetatable, type =
+  collectgarbage, error, rawequal, select, setmetatable, type
 
 -- Closes the inner coroutine when the outer one is cancelled while the inner one waits.
 local guard = {
   __close = function(self)
-    if self.armed and status(self.thread) == "suspended" then close(self.thread) end
+    if self.armed and status(self.thread) == "suspended" then
+      close(self.thread)
+      -- What it waited for is garbage now: a command in a guest ends when it is collected.
+      self.thread = nil
+      collectgarbage()
+    end
   end,
 }
 
