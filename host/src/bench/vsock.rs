@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use vmoon_core::vm::{ExecRequest, Host, Output, Process, Vm};
+use vmoon_core::spec::Guest as MachineGuest;
+use vmoon_core::vm::{ExecRequest, Host, Process, Vm};
 use vmoon_core::vsock::VsockStream;
 use vmoon_core::{Code, Error, Result, VsockPort};
 
@@ -38,8 +39,7 @@ pub(super) struct Traffic {
 /// Measures one idle stream, then the same stream under load.
 pub(super) async fn measure(host: &Arc<Host>, plan: &Plan) -> Result<Traffic> {
     let vm = guest::boot(host, plan, plan.memory).await?;
-    let _server = echo_server(&vm).await?;
-    let mut stream = vm.connect(PORT, Some(Duration::from_secs(10))).await?;
+    let (_server, mut stream) = connect(&vm).await?;
     let round_trip = round_trips(&mut stream, plan).await?;
 
     let begun = Instant::now();
@@ -70,16 +70,22 @@ pub(super) async fn measure(host: &Arc<Host>, plan: &Plan) -> Result<Traffic> {
     })
 }
 
-/// Starts the guest's server and waits until it says that it listens.
-async fn echo_server(vm: &Vm) -> Result<Process> {
-    let request = ExecRequest::shell(format!("echo-server {PORT}"));
-    let mut server = vm.spawn(request).await?;
-    match server.next().await? {
-        Output::Stdout(_) => Ok(server),
-        other => Err(Error::new(
-            Code::ExecStatus,
-            format!("the guest's echo-server does not listen: {other:?}"),
-        )),
+/// Starts the guest's server and connects to it as soon as it listens.
+async fn connect(vm: &Vm) -> Result<(Process, VsockStream)> {
+    let server = match vm.spec().guest {
+        MachineGuest::Micro => "echo-server",
+        _ => "vmoon-agent echo-server",
+    };
+    let server = vm.spawn(ExecRequest::shell(format!("{server} {PORT}"))).await?;
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        match vm.connect(PORT, Some(Duration::from_secs(10))).await {
+            Ok(stream) => return Ok((server, stream)),
+            Err(error) if error.code() != Code::VsockRefused || Instant::now() > deadline => {
+                return Err(error);
+            }
+            Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+        }
     }
 }
 
