@@ -82,6 +82,11 @@ impl Runtime {
         self.embedded.add(name, body);
     }
 
+    /// The same for a function that does not wait, and so costs next to nothing.
+    pub fn define_immediate(&mut self, name: &'static str, body: impl Fn() + 'static) {
+        self.embedded.add_immediate(name, body);
+    }
+
     /// Runs a script to its end, whatever that is. Everything that the script held is closed
     /// when this returns.
     ///

@@ -1,8 +1,6 @@
 //! Restores, from Rust and from Lua in turns, and commands.
 //!
-//! One script drives it: what it restores is timed from the end of the function that it calls
-//! before to the beginning of the function that it calls after, so that Lua's own part counts and
-//! nothing else does.
+//! One script drives it, and calls back before and after what is timed: Lua's own part counts.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -28,8 +26,10 @@ settle()
 local clean <close> = vm:snapshot()
 for _ = 1, tonumber(rounds) do
   prepare()
+  begin()
   vm:restore(clean)
-  restored()
+  finish()
+  without_lua()
 end
 "#;
 
@@ -69,11 +69,14 @@ pub(super) fn measure(host: &Arc<Host>, plan: &Plan) -> anyhow::Result<[Figure; 
     for (name, function) in [
         ("settle", Function::Settle),
         ("prepare", Function::Prepare),
-        ("restored", Function::Restored),
+        ("without_lua", Function::WithoutLua),
     ] {
         let rounds = rounds.clone();
         runtime.define(name, async move || rounds.call(function).await);
     }
+    let (begin, finish) = (rounds.clone(), rounds.clone());
+    runtime.define_immediate("begin", move || begin.begun.set(Instant::now()));
+    runtime.define_immediate("finish", move || finish.finish());
     let count = plan.rounds + WARM_UP;
     let arguments = [plan.guest_name().to_owned(), plan.memory.to_string(), count.to_string()];
     let script = Script::code(SCRIPT, arguments.map(String::into_bytes).into());
@@ -88,7 +91,7 @@ pub(super) fn measure(host: &Arc<Host>, plan: &Plan) -> anyhow::Result<[Figure; 
 enum Function {
     Settle,
     Prepare,
-    Restored,
+    WithoutLua,
 }
 
 impl Rounds {
@@ -100,23 +103,27 @@ impl Rounds {
             }
             Function::Prepare => {
                 let vm = self.vm()?;
-                guest::dirty(&vm, &self.plan).await?;
-                self.begun.set(Instant::now());
-                Ok(())
+                guest::dirty(&vm, &self.plan).await
             }
-            Function::Restored => {
-                let elapsed = self.begun.get().elapsed();
-                let counts = self.done.replace(self.done.get() + 1) >= WARM_UP;
-                if counts {
-                    self.seen.borrow_mut().lua.push(elapsed);
-                }
-                self.without_lua(counts).await
-            }
+            Function::WithoutLua => self.without_lua().await,
         }
     }
 
+    /// The script's restore is done.
+    fn finish(&self) {
+        let elapsed = self.begun.get().elapsed();
+        self.done.set(self.done.get() + 1);
+        if self.counts() {
+            self.seen.borrow_mut().lua.push(elapsed);
+        }
+    }
+
+    fn counts(&self) -> bool {
+        self.done.get() > WARM_UP
+    }
+
     /// The same without Lua, then commands, then the floor.
-    async fn without_lua(&self, counts: bool) -> Result<()> {
+    async fn without_lua(&self) -> Result<()> {
         let vm = self.vm()?;
         let clean = vm.snapshots().first().cloned().ok_or_else(gone)?;
         let clean = SnapshotSelector::Handle(clean);
@@ -137,7 +144,7 @@ impl Rounds {
         };
         let least = floor.restore()?;
         seen.floor = Some(floor);
-        if counts {
+        if self.counts() {
             seen.rust.push(restored);
             seen.replied.push(replied);
             seen.exec.push(exec);

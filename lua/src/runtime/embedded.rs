@@ -12,7 +12,11 @@ use crate::class::{self, Results};
 use crate::fault::Fault;
 
 type Outcome = Result<(), Error>;
-type Body = Box<dyn Fn() -> Pin<Box<dyn Future<Output = Outcome>>>>;
+
+enum Body {
+    Immediate(Box<dyn Fn()>),
+    Waiting(Box<dyn Fn() -> Pin<Box<dyn Future<Output = Outcome>>>>),
+}
 
 /// The functions, by name.
 #[derive(Default)]
@@ -25,22 +29,37 @@ impl fmt::Debug for Embedded {
 }
 
 impl Embedded {
+    pub(super) fn add_immediate(&mut self, name: &'static str, body: impl Fn() + 'static) {
+        self.0.push((name, Body::Immediate(Box::new(body))));
+    }
+
     pub(super) fn add(&mut self, name: &'static str, body: impl AsyncFn() -> Outcome + 'static) {
         let body = Rc::new(body);
         let call = move || -> Pin<Box<dyn Future<Output = Outcome>>> {
             let body = body.clone();
             Box::pin(async move { body().await })
         };
-        self.0.push((name, Box::new(call)));
+        self.0.push((name, Body::Waiting(Box::new(call))));
     }
 
     /// Makes them globals.
     pub(super) fn define(self, lua: &Lua) -> mlua::Result<()> {
+        let globals = lua.globals();
         for (name, body) in self.0 {
-            class::waiting(lua, &lua.globals(), name, Results::None, move |_, _| {
-                let call = body();
-                async move { call.await.map_err(Fault::from) }
-            })?;
+            match body {
+                Body::Immediate(body) => {
+                    class::function(lua, &globals, name, Results::None, move |_, _| {
+                        body();
+                        Ok(())
+                    })?;
+                }
+                Body::Waiting(body) => {
+                    class::waiting(lua, &globals, name, Results::None, move |_, _| {
+                        let call = body();
+                        async move { call.await.map_err(Fault::from) }
+                    })?;
+                }
+            }
         }
         Ok(())
     }
