@@ -11,6 +11,7 @@
 //! | [`running`] | a command while it runs: the loop between its pipes and the connection |
 //! | [`process`] | starts programs: arguments, environment, directory, user |
 //! | [`watch`] | waits for ports, files and units |
+//! | [`vsock_listeners`] | who listens on vsock |
 //! | [`life`] | fresh entropy and the wall clock after a restore |
 //! | [`power`] | ends every program and powers off or reboots |
 //! | [`transport`] | vsock, or Unix sockets on a development machine |
@@ -35,6 +36,7 @@ mod stream;
 mod sys;
 mod tools;
 mod transport;
+mod vsock_listeners;
 mod watch;
 
 use std::path::PathBuf;

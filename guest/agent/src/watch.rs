@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use vmoon_protocol::message::Watch;
 
-use crate::sys;
+use crate::{sys, vsock_listeners};
 
 /// How often the table of sockets is read while a port is awaited. Linux tells nobody that a
 /// socket began to listen; inside the guest a look costs microseconds.
@@ -38,7 +38,9 @@ pub(crate) enum Outcome {
 /// Waits until `wanted` is true or `cancel` is raised.
 pub(crate) fn wait(wanted: &Watch, cancel: &OwnedFd) -> io::Result<Outcome> {
     match wanted {
-        Watch::Port(port) => wait_until(PORT_INTERVAL, cancel, || listens(*port)),
+        Watch::Port(port) => wait_until(PORT_INTERVAL, cancel, || {
+            Ok(listens(*port)? || vsock_listeners::listens((*port).into()).unwrap_or(false))
+        }),
         Watch::File(path) => wait_file(Path::new(OsStr::from_bytes(path)), cancel),
         Watch::Unit(_) if !Path::new("/run/systemd/system").exists() => Ok(Outcome::Unsupported(
             "the guest does not run systemd, so it has no units".to_owned(),

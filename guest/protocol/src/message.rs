@@ -287,7 +287,7 @@ impl Failure {
 /// One byte for the variant, then its value: a port as `u16`, a path or a unit's name as bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Watch {
-    /// A TCP port on which somebody listens, IPv4 or IPv6.
+    /// A port on which somebody listens: TCP (IPv4 or IPv6) or vsock.
     Port(u16),
     /// A file, directory or socket that exists.
     File(Vec<u8>),

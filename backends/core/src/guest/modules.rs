@@ -14,6 +14,8 @@ const REQUIRED: &[&str] = &["virtio_mmio", "vmw_vsock_virtio_transport"];
 /// button, then the file systems of disks and overlays.
 const WANTED: &[&str] = &[
     "pvpanic_mmio",
+    // By which the agent learns who listens on vsock.
+    "vsock_diag",
     "virtio_pci",
     "virtio_rng",
     "virtio_balloon",

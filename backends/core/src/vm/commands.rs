@@ -37,7 +37,7 @@ impl Vm {
     pub async fn watch_guest(&self, watch: Watch, timeout: Option<Duration>) -> Result<()> {
         let agent = self.commandable()?;
         let what = match &watch {
-            Watch::Port(port) => format!("TCP port {port}"),
+            Watch::Port(port) => format!("port {port}"),
             Watch::File(path) => format!("the file {}", String::from_utf8_lossy(path)),
             Watch::Unit(name) => format!("the unit {name}"),
         };

@@ -43,7 +43,9 @@ impl Vm {
         outcome.map_err(|error| {
             let error = error.with_detail("port", port.0).with_detail("vm", self.name());
             if error.code() == Code::VsockRefused && error.hint().is_none() {
-                error.with_hint("nothing listens there yet: start the listener first")
+                error.with_hint(format!(
+                    "nothing listens there yet; vm:wait_port({port}) waits for it"
+                ))
             } else {
                 error
             }

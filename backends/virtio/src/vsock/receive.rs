@@ -207,7 +207,6 @@ impl VsockDevice {
                 Code::VsockRefused,
                 format!("the guest refused vsock port {port}"),
             )
-            .with_hint("check that a program in the guest listens on that port")
             .with_detail("port", port.0)));
         } else {
             connection.pipe.cut(false);
