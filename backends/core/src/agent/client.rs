@@ -15,7 +15,7 @@ use super::control::{self, Control, PendingAnswer};
 use super::life::{self, Lives};
 use super::memory::{Before, Memo};
 use super::pool::Pool;
-use super::process::Process;
+use super::process::{Process, Running};
 use super::request::{ExecRequest, ExecResult};
 use super::shared::{Shared, TIMEOUT_GRACE};
 use crate::backend::Machine;
@@ -62,6 +62,7 @@ impl AgentClient {
             lives,
             ids: AtomicU64::new(1),
             patience,
+            running: Running::default(),
         })
         .await
     }
@@ -76,13 +77,18 @@ impl AgentClient {
     ) -> Result<(Self, Memo)> {
         let lives = Arc::new(Lives::new(memo.next_epoch, true));
         let control = Arc::new(Control::new(lives.clone()));
-        let (control_stream, idle) = memo.sort(streams);
+        let (control_stream, idle, running) = memo.sort(streams);
+        // Nobody holds their processes, which go on as if somebody did.
+        for stream in running {
+            tokio::spawn(drain(stream));
+        }
         let control_mark = control.adopt(memo.ready.clone(), control_stream);
         let idle: Vec<_> =
             idle.into_iter().map(|stream| Connection::new(stream, control.next_serial())).collect();
         let own_memo = Memo {
             control: control_mark,
             idle: idle.iter().filter_map(Connection::mark).collect(),
+            running: Vec::new(),
             ..memo.clone()
         };
         let client = Self::drive(Shared {
@@ -92,6 +98,7 @@ impl AgentClient {
             lives,
             ids: AtomicU64::new(memo.next_id),
             patience,
+            running: Running::default(),
         })
         .await?;
         Ok((client, own_memo))
@@ -234,6 +241,11 @@ impl AgentClient {
     pub(crate) fn idle_connections(&self) -> usize {
         self.shared.pool.len()
     }
+}
+
+/// Takes what a command says until it ends or its machine does.
+async fn drain(mut stream: VsockStream) {
+    let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
 }
 
 impl Drop for AgentClient {

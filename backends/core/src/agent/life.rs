@@ -30,7 +30,7 @@ impl Lives {
         *self.present.borrow()
     }
 
-    /// Begins a new life; every command of the old one fails. Without `announce` the guest does
+    /// Begins a new life; every command that is still of the old one fails. Without `announce` the guest does
     /// not hear of it.
     pub(super) fn begin(&self, announce: bool) {
         let epoch = self.present() + 1;
@@ -38,11 +38,11 @@ impl Lives {
         self.present.send_replace(epoch);
     }
 
-    /// Returns when `life` is over.
-    pub(super) async fn over(&self, life: u64) {
+    /// Returns when `life` is over. A command that a restore keeps moves on to the next one.
+    pub(super) async fn over(&self, life: impl Fn() -> u64) {
         let mut present = self.present.subscribe();
         // The sender lives as long as `self`.
-        let _ = present.wait_for(|epoch| *epoch != life).await;
+        let _ = present.wait_for(|epoch| *epoch > life()).await;
     }
 
     /// The epoch that must be announced ahead of the next command.

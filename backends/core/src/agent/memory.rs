@@ -21,6 +21,8 @@ pub(super) struct Mark {
 pub(crate) struct Before {
     pub(super) control: Option<Mark>,
     pub(super) idle: Vec<Mark>,
+    /// Those of commands that run, but say nothing.
+    pub(super) running: Vec<Mark>,
 }
 
 /// The agent as it was in a snapshot: which connections lay idle, and whether it served.
@@ -29,6 +31,8 @@ pub(crate) struct Before {
 pub(crate) struct Memo {
     pub(super) control: Option<Mark>,
     pub(super) idle: Vec<Mark>,
+    /// Of commands that ran and said nothing: they run on after a restore and in each fork.
+    pub(super) running: Vec<Mark>,
     pub(super) ready: Option<Ready>,
     /// Ids and epochs that the guest in the snapshot knows are below these.
     pub(super) next_id: u64,
@@ -57,27 +61,30 @@ impl Memo {
         Self {
             control: after.control.filter(|mark| before.control == Some(*mark)),
             idle: after.idle.into_iter().filter(|mark| before.idle.contains(mark)).collect(),
+            running: after.running.into_iter().filter(|it| before.running.contains(it)).collect(),
             ..Self::default()
         }
     }
 
-    /// Sorts the connections that live on in a fork into control and command connections;
-    /// the others are dropped, and so reset.
+    /// Sorts the connections that live on in a fork into control, idle command connections and
+    /// those of running commands; the others are dropped, and so reset.
     pub(super) fn sort(
         &self,
         streams: Vec<VsockStream>,
-    ) -> (Option<VsockStream>, Vec<VsockStream>) {
+    ) -> (Option<VsockStream>, Vec<VsockStream>, Vec<VsockStream>) {
         let mut control = None;
-        let mut idle = Vec::new();
+        let (mut idle, mut running) = (Vec::new(), Vec::new());
         for stream in streams {
             let id = stream.id();
             if self.control.is_some_and(|mark| mark.id == id) {
                 control = Some(stream);
             } else if self.idle.iter().any(|mark| mark.id == id) {
                 idle.push(stream);
+            } else if self.running.iter().any(|mark| mark.id == id) {
+                running.push(stream);
             }
         }
-        (control, idle)
+        (control, idle, running)
     }
 }
 
@@ -87,6 +94,7 @@ impl Memo {
 struct SavedMemo {
     control: Option<SavedConnection>,
     idle: Vec<SavedConnection>,
+    running: Vec<SavedConnection>,
     /// The version that the agent announced, and what it called its guest.
     ready: Option<(u32, String)>,
     next_id: u64,
@@ -120,6 +128,7 @@ impl From<Memo> for SavedMemo {
         Self {
             control: memo.control.map(Into::into),
             idle: memo.idle.into_iter().map(Into::into).collect(),
+            running: memo.running.into_iter().map(Into::into).collect(),
             ready: memo.ready.map(|ready| (ready.version, ready.guest)),
             next_id: memo.next_id,
             next_epoch: memo.next_epoch,
@@ -132,6 +141,7 @@ impl From<SavedMemo> for Memo {
         Self {
             control: saved.control.map(Into::into),
             idle: saved.idle.into_iter().map(Into::into).collect(),
+            running: saved.running.into_iter().map(Into::into).collect(),
             ready: saved.ready.map(|(version, guest)| Ready { version, guest }),
             next_id: saved.next_id,
             next_epoch: saved.next_epoch,

@@ -1,7 +1,8 @@
 //! A running command whose output is streamed.
 
 use std::future::poll_fn;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 
 use tokio::time::Instant;
@@ -9,6 +10,7 @@ use vmoon_protocol::{Kind, MAX_PAYLOAD};
 
 use super::command::{Command, Event};
 use super::failure;
+use super::memory::Mark;
 use super::request::{ExecRequest, ExecResult};
 use super::shared::Shared;
 use crate::error::{Code, Error, Result};
@@ -49,7 +51,8 @@ pub struct ProcessInput(Arc<Channel>);
 struct Channel {
     shared: Arc<Shared>,
     id: u64,
-    life: u64,
+    /// The life in which the command runs.
+    life: AtomicU64,
     /// None once the command has ended.
     command: Mutex<Option<Command>>,
     writers: Arc<Wakers>,
@@ -66,10 +69,11 @@ impl Process {
         let channel = Arc::new(Channel {
             shared,
             id: command.id,
-            life,
+            life: AtomicU64::new(life),
             command: Mutex::new(Some(command)),
             writers: Arc::default(),
         });
+        channel.shared.running.add(&channel);
         Self { channel, request, deadline, recent: Vec::new(), end: None }
     }
 
@@ -188,11 +192,26 @@ impl Channel {
         }
     }
 
+    fn mark(&self) -> Option<Mark> {
+        self.lock().as_ref()?.connection.mark()
+    }
+
+    /// After a restore to a snapshot in which `kept` ran silently: the command goes on, in the
+    /// new life.
+    fn rewind(&self, kept: &[Mark], life: u64) {
+        if let Some(command) = self.lock().as_mut()
+            && kept.iter().any(|mark| mark.serial == command.connection.serial())
+        {
+            command.connection.rewind();
+            self.life.store(life, Ordering::Relaxed);
+        }
+    }
+
     async fn while_alive<T>(&self, operation: impl Future<Output = Result<T>>) -> Result<T> {
         let in_this_life = async {
             tokio::select! {
                 biased;
-                () = self.shared.lives.over(self.life) => Err(failure::restored()),
+                () = self.shared.lives.over(|| self.life.load(Ordering::Relaxed)) => Err(failure::restored()),
                 outcome = operation => outcome,
             }
         };
@@ -243,6 +262,32 @@ impl Channel {
             Poll::Ready(Ok(()))
         });
         self.while_alive(written).await
+    }
+}
+
+/// The commands of one machine whose processes somebody holds.
+#[derive(Debug, Default)]
+pub(super) struct Running(Mutex<Vec<Weak<Channel>>>);
+
+impl Running {
+    fn lock(&self) -> MutexGuard<'_, Vec<Weak<Channel>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, channel: &Arc<Channel>) {
+        let mut channels = self.lock();
+        channels.retain(|known| known.strong_count() > 0);
+        channels.push(Arc::downgrade(channel));
+    }
+
+    pub(super) fn marks(&self) -> Vec<Mark> {
+        self.lock().iter().filter_map(|known| known.upgrade()?.mark()).collect()
+    }
+
+    pub(super) fn rewind(&self, kept: &[Mark], life: u64) {
+        for channel in self.lock().iter().filter_map(Weak::upgrade) {
+            channel.rewind(kept, life);
+        }
     }
 }
 

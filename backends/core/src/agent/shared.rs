@@ -14,6 +14,7 @@ use super::failure;
 use super::life::Lives;
 use super::memory::{Before, Memo};
 use super::pool::Pool;
+use super::process::Running;
 use super::request::{ExecRequest, ExecResult};
 use crate::backend::Machine;
 use crate::error::{Code, Error, Result};
@@ -36,6 +37,8 @@ pub(super) struct Shared {
     pub(super) ids: AtomicU64,
     /// How long the agent has to announce itself before a command gives up.
     pub(super) patience: Duration,
+    /// The commands whose processes somebody holds.
+    pub(super) running: Running,
 }
 
 impl Shared {
@@ -44,10 +47,15 @@ impl Shared {
     }
 
     pub(super) fn marks(&self) -> Before {
-        Before { control: self.control.mark(), idle: self.pool.marks() }
+        Before {
+            control: self.control.mark(),
+            idle: self.pool.marks(),
+            running: self.running.marks(),
+        }
     }
 
     pub(super) fn rewind(&self, memo: &Memo, announce: bool) {
+        self.running.rewind(&memo.running, self.lives.present() + 1);
         self.lives.begin(announce);
         self.pool.rewind(&memo.idle);
         self.control.rewind(memo);
@@ -130,7 +138,7 @@ impl Shared {
             let run = async {
                 tokio::select! {
                     biased;
-                    () = self.lives.over(life) => Err(failure::restored()),
+                    () = self.lives.over(|| life) => Err(failure::restored()),
                     outcome = self.run(&request, stdin, &mut result) => outcome,
                 }
             };
