@@ -13,7 +13,7 @@ pub const MODULES_VARIABLE: &str = "VMOON_MODULES";
 const OUTER_MODULES: [&str; 1] = ["kvm-amd"];
 
 /// What a guest may need: vmoon chooses among these.
-const INNER_MODULES: [&str; 13] = [
+const INNER_MODULES: [&str; 14] = [
     "button",
     "crc32c_generic",
     "ext4",
@@ -25,6 +25,7 @@ const INNER_MODULES: [&str; 13] = [
     "virtio_net",
     "virtio-rng",
     "vmw_vsock_virtio_transport",
+    "vsock_diag",
     "overlay",
     "pvpanic-mmio",
 ];
