@@ -72,10 +72,8 @@ pub(super) async fn measure(host: &Arc<Host>, plan: &Plan) -> Result<Traffic> {
 
 /// Starts the guest's server and connects to it as soon as it listens.
 async fn connect(vm: &Vm) -> Result<(Process, VsockStream)> {
-    let server = match vm.spec().guest {
-        MachineGuest::Micro => "echo-server",
-        _ => "vmoon-agent echo-server",
-    };
+    let micro = vm.spec().guest == MachineGuest::Micro;
+    let server = if micro { "echo-server" } else { "vmoon-agent echo-server" };
     let server = vm.spawn(ExecRequest::shell(format!("{server} {PORT}"))).await?;
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
