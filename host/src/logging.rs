@@ -10,20 +10,17 @@ use crate::cli::Cli;
 pub(crate) fn start(cli: &Cli, color: bool) -> anyhow::Result<()> {
     let format =
         tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(color).without_time();
-    match &cli.log {
-        Some(filter) => {
-            let filter = EnvFilter::try_new(filter)
-                .with_context(|| format!("{filter:?} is not a filter for --log"))?;
-            format.with_env_filter(filter).init();
-        }
-        None => {
-            let level = match cli.verbose {
-                0 => LevelFilter::WARN,
-                1 => LevelFilter::INFO,
-                _ => LevelFilter::DEBUG,
-            };
-            format.with_target(cli.verbose > 1).with_max_level(level).init();
-        }
+    if let Some(filter) = &cli.log {
+        let filter = EnvFilter::try_new(filter)
+            .with_context(|| format!("{filter:?} is not a filter for --log"))?;
+        format.with_env_filter(filter).init();
+    } else {
+        let level = match cli.verbose {
+            0 => LevelFilter::WARN,
+            1 => LevelFilter::INFO,
+            _ => LevelFilter::DEBUG,
+        };
+        format.with_target(cli.verbose > 1).with_max_level(level).init();
     }
     Ok(())
 }
