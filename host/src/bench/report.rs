@@ -4,6 +4,7 @@ use std::fmt::{self, Write};
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
+use vmoon_core::Result;
 
 use super::environment::Environment;
 use super::figure::{Figure, Samples};
@@ -20,7 +21,7 @@ pub(super) struct Report {
     pub(super) figures: Vec<Figure>,
     pub(super) traffic: Traffic,
     /// Not measured for programs.
-    pub(super) scale: Option<(Forks, Sizes)>,
+    pub(super) scale: Option<(Result<Forks>, Result<Sizes>)>,
 }
 
 impl Report {
@@ -114,21 +115,32 @@ impl Report {
             writeln!(out, "\n{dirty} pages went back with each restore, or into each snapshot.")?;
         }
         let Some((forks, sizes)) = &self.scale else { return Ok(()) };
-        let Forks { count, wall, added } = forks;
-        write!(out, "{count} forks at once: {}", time(*wall))?;
-        if let Some(added) = added {
-            write!(out, ", {} KiB of memory added for each", added.get() >> 10)?;
+        match forks {
+            Ok(Forks { count, wall, added }) => {
+                write!(out, "{count} forks at once: {}", time(*wall))?;
+                if let Some(added) = added {
+                    write!(out, ", {} KiB of memory added for each", added.get() >> 10)?;
+                }
+                writeln!(out, ".")?;
+            }
+            Err(error) => {
+                writeln!(out, "Many forks at once: not measured: {}", error.full_message())?;
+            }
         }
-        let Sizes { small, large } = sizes;
-        writeln!(
-            out,
-            ".\nThe same restore with {} of memory: {}; with {}: {} ({:.2}×).",
-            small.0,
-            time(small.1),
-            large.0,
-            time(large.1),
-            large.1.as_secs_f64() / small.1.as_secs_f64().max(1e-9),
-        )
+        match sizes {
+            Ok(Sizes { small, large }) => writeln!(
+                out,
+                "The same restore with {} of memory: {}; with {}: {} ({:.2}×).",
+                small.0,
+                time(small.1),
+                large.0,
+                time(large.1),
+                large.1.as_secs_f64() / small.1.as_secs_f64().max(1e-9),
+            ),
+            Err(error) => {
+                writeln!(out, "Restores of large machines: not measured: {}", error.full_message())
+            }
+        }
     }
 }
 
