@@ -44,11 +44,23 @@ kinds! {
     Stdin = 0x11,
     /// Command: send a signal to the program's process group. Payload: `i32`.
     Signal = 0x12,
+    /// Files: take a tree of files. Payload: [`crate::files::Store`]; the tree follows. Answered by
+    /// [`Kind::Done`] once it is in its place.
+    Store = 0x20,
+    /// Files: send a tree of files. Payload: [`crate::files::Fetch`]. Answered by the tree, then
+    /// [`Kind::Done`].
+    Fetch = 0x21,
+    /// Files: an entry of a tree that the host sends. Payload: [`crate::files::Entry`].
+    StoreEntry = 0x22,
+    /// Files: bytes of the file that was entered. Payload: see [`crate::files::Piece`].
+    StoreData = 0x23,
+    /// Files: the directory that was entered last is complete.
+    StoreLeave = 0x24,
     /// Control: the agent serves. Payload: [`crate::message::Ready`].
     Ready = 0x81,
     /// Control: [`Kind::Life`] was applied. Payload: the epoch, `u64`.
     LifeDone = 0x82,
-    /// Control: the request succeeded; for [`Kind::Watch`], what was waited for came true.
+    /// Any: the request succeeded; for [`Kind::Watch`], what was waited for came true.
     Done = 0x83,
     /// Any: the request failed. Payload: [`crate::message::Failure`].
     Error = 0x84,
@@ -60,6 +72,12 @@ kinds! {
     Stderr = 0x91,
     /// Command: the program ended. Payload: [`crate::message::Exit`], 16 bytes.
     Exit = 0x92,
+    /// Files: as [`Kind::StoreEntry`], of a tree that the guest sends.
+    FetchEntry = 0xa2,
+    /// Files: as [`Kind::StoreData`].
+    FetchData = 0xa3,
+    /// Files: as [`Kind::StoreLeave`].
+    FetchLeave = 0xa4,
 }
 
 /// A frame's header.
@@ -145,11 +163,21 @@ pub struct Frame {
 /// # Panics
 /// When the payload is longer than [`MAX_PAYLOAD`]: the caller cuts.
 pub fn encode(out: &mut Vec<u8>, kind: Kind, id: u64, payload: &[u8]) {
-    assert!(payload.len() <= MAX_PAYLOAD, "payload of {} bytes", payload.len());
+    encode_parts(out, kind, id, payload, &[]);
+}
+
+/// The same for a payload in two parts.
+///
+/// # Panics
+/// When the payload is longer than [`MAX_PAYLOAD`]: the caller cuts.
+pub fn encode_parts(out: &mut Vec<u8>, kind: Kind, id: u64, first: &[u8], second: &[u8]) {
+    let length = first.len() + second.len();
+    assert!(length <= MAX_PAYLOAD, "payload of {length} bytes");
     #[allow(clippy::cast_possible_truncation, reason = "at most MAX_PAYLOAD")]
-    let header = Header { length: payload.len() as u32, kind: kind as u16, id };
+    let header = Header { length: length as u32, kind: kind as u16, id };
     out.extend_from_slice(&header.to_bytes());
-    out.extend_from_slice(payload);
+    out.extend_from_slice(first);
+    out.extend_from_slice(second);
 }
 
 /// Turns bytes, however they are cut, into frames.

@@ -4,7 +4,8 @@
 //! The guest opens one **control** connection to the host's port [`AGENT_PORT`] and announces
 //! itself with [`Kind::Ready`]: nobody polls. The host opens **command** connections to the guest's
 //! port [`AGENT_PORT`]; a command owns its connection from [`Kind::Exec`] to [`Kind::Exit`] (or
-//! [`Kind::Error`]), after which the connection is free for the next command. So a command in the
+//! [`Kind::Error`]), and files from [`Kind::Store`] or [`Kind::Fetch`] to [`Kind::Done`], after which
+//! the connection is free for the next command. So a command in the
 //! steady state costs one round trip and no connection set-up, and each command has vsock's own
 //! flow control.
 //!
@@ -23,6 +24,7 @@
 //! | [`frame`] | the header, kinds, and the incremental [`frame::Decoder`] |
 //! | [`fields`] | tagged fields, the payload of structured frames |
 //! | [`message`] | the typed messages: [`message::Exec`], [`message::Exit`], … |
+//! | [`files`] | trees of files on their way: [`files::Store`], [`files::Fetch`], [`files::Piece`] |
 #![no_std]
 
 extern crate alloc;
@@ -30,6 +32,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod fields;
+pub mod files;
 pub mod frame;
 pub mod message;
 

@@ -2,6 +2,7 @@
 //! no bytes whatever make a reader panic.
 
 use proptest::prelude::*;
+use vmoon_protocol::files::{Entry, Fetch, Node, Piece, Sender, Store};
 use vmoon_protocol::frame::{self, Decoder, Frame, FrameError, Kind};
 use vmoon_protocol::message::{Command, Exec, Exit, Failure, Life, Ready, Watch};
 use vmoon_protocol::{HEADER_LEN, MAX_PAYLOAD, fields};
@@ -50,6 +51,19 @@ fn exec() -> impl Strategy<Value = Exec> {
             user,
             timeout_ms,
             stdin,
+        })
+}
+
+fn entry() -> impl Strategy<Value = Entry> {
+    let node =
+        prop_oneof![Just(Node::File), Just(Node::Directory), bytes(60).prop_map(Node::Symlink)];
+    (bytes(40), node, prop::option::of(any::<u32>()), prop::option::of(any::<i64>()), any::<u64>())
+        .prop_map(|(name, node, mode, modified_ns, size)| Entry {
+            name,
+            node,
+            mode,
+            modified_ns,
+            size,
         })
 }
 
@@ -168,6 +182,28 @@ proptest! {
     }
 
     #[test]
+    fn requests_for_files_read_back(path in bytes(60), name in prop::option::of(bytes(20)), parents in any::<bool>(), contents in any::<bool>()) {
+        let store = Store { path: path.clone(), name, parents };
+        prop_assert_eq!(Store::decode(&store.encode()).unwrap(), store);
+        let fetch = Fetch { path, contents };
+        prop_assert_eq!(Fetch::decode(&fetch.encode()).unwrap(), fetch);
+    }
+
+    #[test]
+    fn pieces_of_a_tree_read_back(entry in entry(), offset in any::<u64>(), data in bytes(200), from_host in any::<bool>()) {
+        let sender = if from_host { Sender::Host } else { Sender::Guest };
+        for piece in [Piece::Entry(entry), Piece::Data { offset, bytes: &data }, Piece::Leave] {
+            let mut stream = Vec::new();
+            piece.encode(&mut stream, sender, 7);
+            let mut decoder = Decoder::new();
+            decoder.push(&stream);
+            let frame = decoder.next_frame().unwrap().unwrap();
+            prop_assert_eq!(frame.kind < 0x80, from_host);
+            prop_assert_eq!(Piece::decode(frame.kind, &frame.payload).unwrap(), Some(piece));
+        }
+    }
+
+    #[test]
     fn no_payload_makes_a_reader_panic(payload in bytes(200)) {
         let _ = Exec::decode(&payload);
         let _ = Exit::decode(&payload);
@@ -175,6 +211,11 @@ proptest! {
         let _ = Ready::decode(&payload);
         let _ = Failure::decode(&payload);
         let _ = Watch::decode(&payload);
+        let _ = Store::decode(&payload);
+        let _ = Fetch::decode(&payload);
+        for kind in [Kind::StoreEntry, Kind::FetchData, Kind::StoreLeave] {
+            let _ = Piece::decode(kind as u16, &payload);
+        }
         let walked = fields::iter(&payload).map(|field| field.map_or(0, |(_, value)| value.len()));
         prop_assert!(walked.sum::<usize>() <= payload.len());
     }
