@@ -58,6 +58,7 @@ fn kernels_that_are_none() {
 
 /// A real kernel cut short, and a kernel with an initrd that is none: what is wrong is found
 /// before the guest starts, or the guest's end is reported; the host goes on either way.
+#[cfg(target_os = "linux")]
 #[test]
 fn a_kernel_cut_short() {
     let installed = vmoon_tests::nested::kernel::Kernel::installed();
@@ -133,6 +134,7 @@ fn two_machines_with_one_cid() {
     );
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn a_guest_that_asks_for_a_kernel_that_is_not_installed_says_what_to_install() {
     let code = "require('vmoon').boot { guest = 'linux' }";

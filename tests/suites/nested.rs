@@ -1,5 +1,6 @@
 //! Stock Linux, where KVM can run it: `tests/nested/run`, the scripts of `tests/nested`, and the
 //! example that boots Linux.
+#![cfg(target_os = "linux")]
 
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};

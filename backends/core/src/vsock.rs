@@ -23,6 +23,12 @@ pub struct ConnectionId {
 pub trait VsockIo: AsyncRead + AsyncWrite + Send + Unpin + std::fmt::Debug {
     /// The connection's ports.
     fn id(&self) -> ConnectionId;
+
+    /// Whether it lives on after a restore to a snapshot in which it lay idle. Not so where the
+    /// hypervisor keeps the host's side of connections out of its saved state.
+    fn outlives_restores(&self) -> bool {
+        true
+    }
 }
 
 /// An owned stream.

@@ -94,21 +94,24 @@ fn set_hostname(name: &str) {
 }
 
 fn bring_up_loopback() -> io::Result<()> {
+    // The C libraries do not agree on the type of a request.
+    const SIOCSIFFLAGS: libc::Ioctl = libc::SIOCSIFFLAGS as libc::Ioctl;
     // SAFETY: takes integers and returns a new descriptor.
     let socket = sys::owned(unsafe {
         libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0)
     })?;
     // SAFETY: an `ifreq` is integers and bytes, for which zero is valid.
     let mut request: libc::ifreq = unsafe { mem::zeroed() };
-    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
-        *to = from.cast_signed();
+    for (to, from) in request.ifr_name.iter_mut().zip(c"lo".to_bytes_with_nul()) {
+        // `c_char` is signed on x86-64 and unsigned on arm64.
+        *to = libc::c_char::from_ne_bytes([*from]);
     }
     #[allow(clippy::cast_possible_truncation, reason = "IFF_UP is 1")]
     {
         request.ifr_ifru.ifru_flags = libc::IFF_UP as libc::c_short;
     }
     // SAFETY: SIOCSIFFLAGS reads an `ifreq`, which outlives the call.
-    sys::check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) })?;
+    sys::check(unsafe { libc::ioctl(socket.as_raw_fd(), SIOCSIFFLAGS, &raw const request) })?;
     Ok(())
 }
 

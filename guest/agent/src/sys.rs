@@ -32,8 +32,12 @@ pub(crate) fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T>
 /// Keeps the allocator to one arena. An arena for each thread would spread the few bytes that
 /// the agent uses over more pages, and each page that a command dirties is one to restore.
 pub(crate) fn keep_one_arena() {
+    // musl, for which the agent is built elsewhere, has one heap anyway.
+    #[cfg(target_env = "gnu")]
     // SAFETY: `mallopt` takes two integers and is called before any other thread exists.
-    unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1)
+    };
 }
 
 /// An entry for [`poll`]; a descriptor of `None` never becomes ready.
@@ -64,7 +68,7 @@ pub(crate) fn poll(entries: &mut [libc::pollfd], timeout: Option<Duration>) -> i
 /// The C form of a duration.
 pub(crate) fn timespec(duration: Duration) -> libc::timespec {
     libc::timespec {
-        tv_sec: libc::time_t::try_from(duration.as_secs()).unwrap_or(libc::time_t::MAX),
+        tv_sec: duration.as_secs().try_into().unwrap_or(i64::MAX),
         tv_nsec: libc::c_long::from(duration.subsec_nanos()),
     }
 }

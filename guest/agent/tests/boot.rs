@@ -32,7 +32,10 @@ cat /proc/uptime; echo the end
 fn a_stock_kernel_boots_the_assembled_initramfs() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("static");
-    let agent = static_build::build(&root, &target).expect("a static agent");
+    let agent = static_build::Guest::of_host("linux", std::env::consts::ARCH)
+        .expect("guests run here")
+        .build(&root, &target)
+        .expect("a static agent");
     let agent: &'static [u8] = fs::read(agent).expect("its bytes").leak();
     eprintln!("agent: {} bytes", agent.len());
     for source in static_build::SOURCES {

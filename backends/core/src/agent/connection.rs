@@ -68,9 +68,10 @@ impl Connection {
         self.stream.id()
     }
 
-    /// What a snapshot remembers of it; none while anything is under way.
+    /// What a snapshot remembers of it; none while anything is under way, or if a restore ends it.
     pub(super) fn mark(&self) -> Option<Mark> {
-        self.is_idle().then(|| Mark { id: self.id(), serial: self.serial, activity: self.activity })
+        let kept = self.is_idle() && self.stream.outlives_restores();
+        kept.then(|| Mark { id: self.id(), serial: self.serial, activity: self.activity })
     }
 
     pub(super) fn serial(&self) -> u64 {

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::files;
+use super::format::ELF_NATIVE;
 
 /// Where distributions put it: Debian, Fedora, Arch (for its own initramfs).
 const PLACES: &[&str] =
@@ -36,7 +37,7 @@ fn read(path: &Path) -> Option<Busybox> {
     }
     let bytes = files::read(path, "busybox").ok()?;
     if !is_static(&bytes) {
-        tracing::debug!(path = %path.display(), "not a static program for x86-64");
+        tracing::debug!(path = %path.display(), "not a static program for the guest");
         return None;
     }
     let output = Command::new(path)
@@ -60,15 +61,17 @@ fn is_applet(line: &str) -> bool {
     in_place && line != "bin/busybox"
 }
 
-/// Whether these are the bytes of an ELF executable for x86-64 that asks for no interpreter.
+/// Whether these are the bytes of an ELF executable for the guest's processor that asks for no
+/// interpreter.
 pub(super) fn is_static(bytes: &[u8]) -> bool {
     const INTERPRETER: u32 = 3;
-    const X86_64: [u8; 2] = 62_u16.to_le_bytes();
     let half = |at: usize| {
         bytes.get(at..).and_then(|rest| rest.first_chunk()).map(|raw| u16::from_le_bytes(*raw))
     };
     // ELF-64, little-endian (System V ABI, "ELF Header": e_machine, e_phoff, e_phentsize, e_phnum).
-    if !bytes.starts_with(b"\x7fELF\x02\x01") || bytes.get(18..20) != Some(&X86_64) {
+    if !bytes.starts_with(b"\x7fELF\x02\x01")
+        || bytes.get(18..20) != Some(ELF_NATIVE.to_le_bytes().as_slice())
+    {
         return false;
     }
     let table =

@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use super::format;
 use crate::error::{Code, Error, Result};
 use crate::spec::Image;
 
@@ -11,43 +12,16 @@ use crate::spec::Image;
 /// drive the host out of memory.
 const LARGEST: u64 = 2 << 30;
 
-/// Offset and value of the magic of a Linux boot sector's setup header (Linux
-/// Documentation/arch/x86/boot.rst, "The Real-Mode Kernel Header").
-const BZIMAGE_MAGIC: (usize, &[u8]) = (0x202, b"HdrS");
-
-/// Reads a kernel: a bzImage or an ELF file.
+/// Reads a kernel for this host's processor.
 pub(super) fn kernel(path: &Path) -> Result<Image> {
     let bytes = read(path, "kernel")?;
-    check_kernel(path, &bytes)?;
+    format::check(path, &bytes, std::env::consts::ARCH)?;
     Ok(Image::read(path, bytes))
 }
 
 /// Reads an initramfs as it is: the kernel knows more formats than are worth checking here.
 pub(super) fn initrd(path: &Path) -> Result<Image> {
     Ok(Image::read(path, read(path, "initrd")?))
-}
-
-/// Whether these are the bytes of a bzImage.
-pub(super) fn is_bzimage(bytes: &[u8]) -> bool {
-    let (offset, magic) = BZIMAGE_MAGIC;
-    bytes.get(offset..offset + magic.len()) == Some(magic)
-}
-
-/// Refuses what is neither a bzImage nor an ELF file.
-fn check_kernel(path: &Path, bytes: &[u8]) -> Result<()> {
-    if is_bzimage(bytes) || bytes.starts_with(b"\x7fELF") {
-        return Ok(());
-    }
-    Err(Error::new(
-        Code::VmSpec,
-        format!("kernel {} is neither a bzImage nor an ELF file", path.display()),
-    )
-    .with_hint(if bytes.starts_with(&[0x1f, 0x8b]) {
-        "it is compressed with gzip: unpack it, or give the bzImage that the package installs in /boot"
-    } else {
-        "give the file that a distribution installs as /boot/vmlinuz-VERSION, or a vmlinux"
-    })
-    .with_detail("path", path.display().to_string()))
 }
 
 /// Reads a whole regular file that must not be empty. `role` names it in messages.

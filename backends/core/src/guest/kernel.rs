@@ -10,7 +10,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::files;
+use super::{KernelFormat, files};
 use crate::error::{Code, Error, Result};
 use crate::spec::Image;
 
@@ -19,11 +19,26 @@ const KERNEL_VARIABLE: &str = "VMOON_KERNEL";
 /// The environment variable that names the directory of its modules.
 const MODULES_VARIABLE: &str = "VMOON_MODULES";
 
+/// Where Apple's `container` keeps the kernel that it fetched, below the home directory.
+const APPLE_CONTAINER: &str =
+    "Library/Application Support/com.apple.container/kernels/default.kernel-arm64";
+
+/// How to get a kernel.
+const HOW_TO_GET: &str = if cfg!(target_os = "macos") {
+    "install one: brew install container && container system start --enable-kernel-install"
+} else {
+    "install one: Debian linux-image-cloud-amd64, Ubuntu linux-image-virtual, Fedora kernel-core, \
+     Arch linux"
+};
+
 /// Where kernels and modules are looked for.
 #[derive(Clone, Debug)]
 pub(super) struct Places {
     boot: PathBuf,
     modules: Vec<PathBuf>,
+    /// Kernels that have all that they need built in, and are taken where there is none with
+    /// modules.
+    whole: Vec<PathBuf>,
     kernel_override: Option<OsString>,
     modules_override: Option<OsString>,
 }
@@ -34,6 +49,9 @@ impl Places {
         Self {
             boot: "/boot".into(),
             modules: vec!["/lib/modules".into(), "/usr/lib/modules".into()],
+            whole: env::home_dir()
+                .filter(|_| cfg!(target_os = "macos"))
+                .map_or_else(Vec::new, |home| vec![home.join(APPLE_CONTAINER)]),
             kernel_override: env::var_os(KERNEL_VARIABLE).filter(|value| !value.is_empty()),
             modules_override: env::var_os(MODULES_VARIABLE).filter(|value| !value.is_empty()),
         }
@@ -98,11 +116,11 @@ fn modules_of(kernel: &Image, places: &Places) -> Option<PathBuf> {
 }
 
 /// The version that a kernel's file says it has: a bzImage in the string that its setup header
-/// points to (Linux Documentation/arch/x86/boot.rst, field `kernel_version`), an ELF file in its
+/// points to (Linux Documentation/arch/x86/boot.rst, field `kernel_version`), the others in their
 /// banner.
 pub(super) fn version(image: &Image) -> Option<String> {
     let bytes = image.bytes();
-    let start = if files::is_bzimage(bytes) {
+    let start = if KernelFormat::recognise(bytes) == Some(KernelFormat::BzImage) {
         let offset = u16::from_le_bytes(*bytes.get(0x20e..)?.first_chunk()?);
         (offset != 0).then_some(usize::from(offset) + 0x200)?
     } else {
@@ -126,6 +144,8 @@ struct Candidate {
 fn newest(places: &Places) -> Result<Candidate> {
     let mut candidates = candidates(places);
     candidates.sort_by(|a, b| compare(&b.version, &a.version));
+    let whole = places.whole.iter().filter(|path| path.exists());
+    candidates.extend(whole.map(|path| Candidate { version: String::new(), path: path.clone() }));
     let mut refused = None;
     for candidate in candidates {
         match File::open(&candidate.path) {
@@ -142,9 +162,8 @@ fn newest(places: &Places) -> Result<Candidate> {
             format!("no Linux kernel with modules found in {}", places.boot.display()),
         )
         .with_hint(format!(
-            "install one: Debian linux-image-cloud-amd64, Ubuntu linux-image-virtual, Fedora \
-             kernel-core, Arch linux; or give kernel = \"/path/to/bzImage\" or set \
-             {KERNEL_VARIABLE} and {MODULES_VARIABLE}"
+            "{HOW_TO_GET}; or give kernel = \"/path/to/kernel\" or set {KERNEL_VARIABLE} and \
+             {MODULES_VARIABLE}"
         ))
     }))
 }
@@ -201,6 +220,7 @@ mod tests {
         Places {
             boot: root.join("boot"),
             modules: vec![root.join("modules")],
+            whole: vec![root.join("whole")],
             kernel_override: None,
             modules_override: None,
         }
@@ -238,6 +258,18 @@ mod tests {
         let kernel = find_and_open(None, &places(root.path())).unwrap();
         assert_eq!(kernel.image.origin(), root.path().join("boot/vmlinuz-6.1.0-10-amd64"));
         assert_eq!(kernel.modules, Some(root.path().join("modules/6.1.0-10-amd64")));
+    }
+
+    #[test]
+    fn a_kernel_that_needs_no_modules_is_taken_where_there_is_no_other() {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join("whole"), bzimage("6.12.28")).unwrap();
+        let kernel = find_and_open(None, &places(root.path())).unwrap();
+        assert_eq!(kernel.image.origin(), root.path().join("whole"));
+        assert_eq!(kernel.modules, None);
+        install(root.path(), "6.1.0-9-amd64", true);
+        let kernel = find_and_open(None, &places(root.path())).unwrap();
+        assert!(kernel.modules.is_some());
     }
 
     #[test]

@@ -14,14 +14,20 @@ use crate::spec::{BootSource, Image, MachineSpec};
 
 /// What every Linux guest is told.
 ///
-/// - The console is the first serial port. Its level shows the banner, the command line, warnings
+/// - The console is the first serial port, where a backend does not say otherwise. Its level shows the banner, the command line, warnings
 ///   and panics, not each driver's greeting: every character costs an exit from the guest.
 /// - A panic resets at once, by triple fault: that reaches the host without any driver's help.
 /// - The host's TSC needs no watchdog, and there are no further ports, keyboards or mice to probe.
 /// - Grace periods are expedited, so that modules load without waiting for idle moments.
+#[cfg(not(target_arch = "aarch64"))]
 const COMMAND_LINE: &str = "console=ttyS0 loglevel=6 panic=-1 reboot=t tsc=reliable \
     no_timer_check 8250.nr_uarts=1 i8042.noaux i8042.nokbd i8042.nomux i8042.nopnp \
     rcupdate.rcu_expedited=1";
+
+/// What every Linux guest is told: as on x86, without what arm64 does not have. Its backend names
+/// the console.
+#[cfg(target_arch = "aarch64")]
+const COMMAND_LINE: &str = "loglevel=6 panic=-1 rcupdate.rcu_expedited=1";
 
 /// What was read and assembled, by the kernel's path and stamp, and the agent's address.
 type Cache = HashMap<(PathBuf, Option<Stamp>, usize), (Image, Image)>;
@@ -65,10 +71,17 @@ fn assembled(path: &Path, places: &Places, agent: &'static [u8]) -> Result<(Imag
     Ok(images)
 }
 
+/// What to do where vmoon carries no agent.
+const NO_AGENT: &str = if cfg!(target_os = "macos") {
+    "add the guests' target and build again: rustup target add aarch64-unknown-linux-musl"
+} else {
+    "build vmoon on x86-64 or arm64 Linux"
+};
+
 fn assemble(kernel: &Kernel, agent: &[u8]) -> Result<Image> {
     if !busybox::is_static(agent) {
         return Err(Error::new(Code::VmSpec, "this vmoon was built without an agent for Linux")
-            .with_hint("build vmoon on x86-64 Linux"));
+            .with_hint(NO_AGENT));
     }
     let version = kernel::version(&kernel.image).unwrap_or_else(|| "unknown".to_owned());
     let chosen = kernel.modules.as_deref().map(modules::choose).transpose()?;

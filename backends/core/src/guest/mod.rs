@@ -9,10 +9,13 @@
 mod busybox;
 mod cpio;
 mod files;
+mod format;
 mod initramfs;
 mod kernel;
 mod linux;
 mod modules;
+
+pub use format::KernelFormat;
 
 use crate::error::{Code, Error, Result};
 use crate::spec::{BootSource, Guest, Image, MachineSpec};

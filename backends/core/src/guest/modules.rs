@@ -8,7 +8,8 @@ use super::files;
 use crate::error::{Code, Error, Result};
 
 /// Without these there is no machine to speak of: the transport of every device, and vsock.
-const REQUIRED: &[&str] = &["virtio_mmio", "vmw_vsock_virtio_transport"];
+const REQUIRED: &[&str] = &[TRANSPORT, "vmw_vsock_virtio_transport"];
+const TRANSPORT: &str = if cfg!(target_os = "macos") { "virtio_pci" } else { "virtio_mmio" };
 
 /// Loaded where the kernel has them: panics reach the host, then the other devices, then the power
 /// button, then the file systems of disks and overlays.
@@ -21,6 +22,8 @@ const WANTED: &[&str] = &[
     "virtio_balloon",
     "virtio_blk",
     "virtio_console",
+    "virtiofs",
+    "virtio_net",
     "button",
     "evdev",
     "crc32c_generic",

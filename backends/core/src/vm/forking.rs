@@ -24,8 +24,7 @@ impl Snapshot {
     /// confirm its new life; then none of the machines is left.
     pub async fn fork(&self, count: usize) -> Result<Vec<Arc<Vm>>> {
         self.check_exists()?;
-        let backend = &self.source.backend;
-        backend::check_capability(backend.name(), "a fork", &backend.capabilities().fork)?;
+        self.check_can_fork(count)?;
         let mut forks = Forks(Vec::with_capacity(count));
         for _ in 0..count {
             forks.0.push(self.fork_one().await?);
@@ -34,6 +33,20 @@ impl Snapshot {
             self.wake(&forks.0).await?;
         }
         Ok(std::mem::take(&mut forks.0))
+    }
+
+    /// One machine of a snapshot whose own machine is gone is that machine brought back, which
+    /// whoever can save can do.
+    fn check_can_fork(&self, count: usize) -> Result<()> {
+        let backend = &self.source.backend;
+        let capabilities = backend.capabilities();
+        let revives = count == 1 && self.source.vm.strong_count() == 0;
+        let needed = if revives && !capabilities.fork.is_yes() {
+            &capabilities.save
+        } else {
+            &capabilities.fork
+        };
+        backend::check_capability(backend.name(), "a fork", needed)
     }
 
     async fn fork_one(&self) -> Result<Arc<Vm>> {

@@ -35,14 +35,10 @@ impl Entropy {
 
     fn fill(&mut self, bytes: &mut [u8]) -> Result<(), DeviceError> {
         match &mut *self.source.lock() {
-            EntropySource::Os => {
-                rustix::rand::getrandom(bytes, rustix::rand::GetRandomFlags::empty())
-                    .map(drop)
-                    .map_err(|_| DeviceError::Request {
-                        queue: REQUESTS,
-                        reason: "the host's kernel gives no random bytes",
-                    })
-            }
+            EntropySource::Os => getrandom::fill(bytes).map_err(|_| DeviceError::Request {
+                queue: REQUESTS,
+                reason: "the host's kernel gives no random bytes",
+            }),
             EntropySource::Seeded { seed, position } => {
                 let mut stream = ChaCha20Rng::seed_from_u64(*seed);
                 // Positions are counted in bytes, the stream's in words of four.
