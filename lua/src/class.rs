@@ -227,7 +227,8 @@ impl<T: Handle> Class<T> {
             }
             let error = Error::new(Code::VmSpec, message)
                 .with_hint(format!("{} has: {}", T::NAME, names.join(", ")))
-                .with_detail("key", name);
+                .with_detail("key", name)
+                .with_detail("valid", names.as_slice());
             Ok(Reply::<()>::new(lua, Err(error.into()), None))
         })?;
         Context::of(&self.lua).maker(&self.lua, "index")?.call((

@@ -42,6 +42,10 @@ local Listener = {}
 ---@return vmoon.Stream
 function Listener:accept(opts) end
 
+---The next connection, however long that takes; nil once the listener is closed.
+---@return vmoon.Stream?
+function Listener:next() end
+
 ---Iterates over connections until the listener is closed.
 ---@return fun(): vmoon.Stream?
 function Listener:incoming() end

@@ -50,6 +50,7 @@ scripts! {
     snapshot_tree
     snapshots
     tasks
+    types
     vsock
     vsock_restore
 }
