@@ -56,6 +56,7 @@ fn bar(work: Work) -> ProgressBar {
         Work::Saving => "saving",
         Work::Loading => "loading",
         Work::Verifying => "verifying",
+        Work::Committing => "committing",
     };
     let style = ProgressStyle::with_template(TEMPLATE);
     // The template is constant: it is right or wrong for everybody.

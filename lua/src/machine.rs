@@ -15,12 +15,14 @@ use crate::context::Context;
 use crate::convert::integer;
 use crate::fault::Outcome;
 
+mod disks;
 mod exec;
 mod lifecycle;
 mod snapshots;
 mod vsock;
 mod waits;
 
+pub(crate) use disks::PATH as IMAGE_PATH;
 pub(crate) use exec::result_table;
 pub(crate) use waits::PATIENCE;
 
@@ -146,6 +148,7 @@ impl Handle for Machine {
         exec::define(class)?;
         waits::define(class)?;
         snapshots::define(class)?;
+        disks::define(class)?;
         vsock::define(class)
     }
 }

@@ -90,6 +90,12 @@ impl Handle for Snapshot {
             arguments.options(1, &[])?;
             Ok(this.0.save(&directory).await?)
         })?;
+        class.waiting("snap:commit_disk", Results::None, async |_, this: Self, arguments| {
+            let number = arguments.count(0, None)?;
+            let path = arguments.path(1, machine::IMAGE_PATH)?;
+            arguments.options(2, &[])?;
+            Ok(this.0.commit_disk(number, &path).await?)
+        })?;
         class.waiting("snap:delete", Results::None, async |_, this: Self, _| {
             Ok(this.0.delete().await?)
         })?;

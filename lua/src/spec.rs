@@ -32,6 +32,7 @@ pub(crate) fn parse(arguments: &Arguments) -> Outcome<(Option<String>, MachineSp
         cpus,
         memory: options.size("memory")?.unwrap_or(default.memory),
         disks: disks(&options)?,
+        root: default.root,
         shares: shares(&options)?,
         net: options.flag("net")?.unwrap_or(default.net),
         vsock: vsock(&options)?,

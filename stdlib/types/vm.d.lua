@@ -135,6 +135,14 @@ function Vm:restore(snapshot, opts) end
 ---@return vmoon.Snapshot[]
 function Vm:snapshots() end
 
+---Writes a disk as the guest's device has it now, image and overlay in one, to a raw image: sparse, and
+---at one moment, in place of a file that is there. The machine goes on meanwhile; what the guest's own
+---caches hold is not on its disk yet (`sync` in the guest puts it there). A `"direct"` disk wants a
+---machine that does not run.
+---@param number integer `1` for the first of `disks`, `0` for the root
+---@param path string
+function Vm:commit_disk(number, path) end
+
 ---Deletes all but the newest `keep`.
 ---@param keep integer
 ---@return string[] ids of those deleted, oldest first
@@ -240,6 +248,11 @@ function Snapshot:fork() end
 ---replaced, at one moment; anything else in its place raises `file.io`.
 ---@param directory string
 function Snapshot:save(directory) end
+
+---Writes an overlay disk as it was in the snapshot to a raw image, as `vm:commit_disk` does.
+---@param number integer
+---@param path string
+function Snapshot:commit_disk(number, path) end
 
 ---Forgets the snapshot. What others need of it is kept, and so is a directory that it was saved to or
 ---loaded from.

@@ -156,6 +156,43 @@ fn a_guest_that_asks_for_a_kernel_that_is_not_installed_says_what_to_install() {
     }
 }
 
+#[test]
+fn a_full_disk_of_the_host_is_an_error_of_the_guests_and_a_commit_leaves_nothing() {
+    if !can_unshare() {
+        return skip::skip("a full disk of the host", "root, for a mount namespace");
+    }
+    let code = r#"
+        local vmoon = require "vmoon"
+        local image <const> = "/mnt/disk.img"
+        local file <close> = assert(io.open(image, "wb"))
+        file:seek("set", (1 << 20) - 1)
+        file:write "\0"
+        file:flush()
+        local vm <close> = vmoon.boot { disks = { { path = image, mode = "direct" } } }
+        local data = ("ab"):rep(4096)
+        local failed
+        for sector = 0, 2040, 8 do
+            local result = vm:exec(("blk write %d %s"):format(sector, data))
+            if not result.ok then failed = result break end
+        end
+        assert(failed and failed.stderr:find "the device reported an error", "no error")
+        local said = vm:info().devices[#vm:info().devices].status
+        assert(said:find "1 requests? failed" and said:find "No space left", said)
+        vm:pause()
+        local ok, err = pcall(vm.commit_disk, vm, 1, "/mnt/copy.img")
+        assert(not ok and err.code == "file.io" and err.hint == "free space on the disk", err)
+        local names <close> = assert(io.popen "ls -A /mnt")
+        assert(names:read "a" == "disk.img\n")
+        print "all of it"
+    "#;
+    let mut command = std::process::Command::new("unshare");
+    command.args(["--mount", "--", "sh", "-c"]);
+    command.arg("mount -t tmpfs -o size=256k none /mnt && exec \"$0\" run -e \"$1\"");
+    let ended = run(command.arg(vmoon_tests::project::vmoon()).arg(code), DEADLINE);
+    ended.expect_status(0);
+    assert_eq!(ended.stdout, "all of it\n", "{ended}");
+}
+
 fn can_unshare() -> bool {
     std::path::Path::new("/lib/modules").is_dir()
         && std::process::Command::new("unshare")

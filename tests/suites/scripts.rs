@@ -42,6 +42,7 @@ scripts! {
     balloon
     close
     console
+    disks
     errors
     exec
     lifecycle

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use crate::capabilities::Capabilities;
 use crate::console::Console;
+use crate::disk::DiskContents;
 use crate::error::{Error, Result};
 use crate::lifecycle::State;
 use crate::saved::{Progress, Saved};
@@ -120,6 +121,10 @@ pub trait Machine: Send + Sync + std::fmt::Debug {
     /// Asks the guest for its memory statistics.
     async fn balloon_statistics(&self) -> Result<BalloonStatistics>;
 
+    /// What the guest's device holds now as the disk at this place in the spec, unwritten caches
+    /// of the guest apart. The machine goes on, and only a disk that it writes in place may change.
+    async fn disk(&self, index: usize) -> Result<Arc<dyn DiskContents>>;
+
     /// Figures for people.
     async fn info(&self) -> Result<MachineInfo>;
 }
@@ -144,6 +149,12 @@ pub trait SnapshotImage: Send + Sync + std::fmt::Debug {
 
     /// A new machine in this state, paused, sharing memory copy-on-write.
     async fn fork(&self, identity: Identity) -> Result<Forked>;
+
+    /// The overlay disk at this place in the spec, as it was.
+    ///
+    /// # Errors
+    /// `snapshot.incompatible` when the image beneath it has changed, `file.*`.
+    async fn disk(&self, index: usize) -> Result<Arc<dyn DiskContents>>;
 
     /// Writes the snapshot to a directory with [`crate::saved::Writer`], which does it atomically.
     /// `annotations` becomes part of the manifest.

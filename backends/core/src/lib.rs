@@ -15,6 +15,7 @@
 //! | [`registry`] | the CIDs that the live machines of this process hold |
 //! | [`agent`] | the client of the guest's agent: exec, readiness, shutdown |
 //! | [`guest`] | finds kernels and assembles initramfs images |
+//! | [`disk`] | images of disks: writing what a guest sees to one, telling formats apart |
 //! | [`saved`] | snapshots on disk: manifest, parts, atomic writing, checking |
 //! | [`vm`] | [`Host`] and [`Vm`]: a machine with its agent, console and snapshot tree, as scripts see it |
 //!
@@ -25,6 +26,7 @@ pub mod agent;
 pub mod backend;
 pub mod capabilities;
 pub mod console;
+pub mod disk;
 pub mod error;
 pub mod guest;
 pub mod lifecycle;

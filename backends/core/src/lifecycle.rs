@@ -15,6 +15,7 @@
 //! | snapshot | running, paused | the same |
 //! | restore | running, paused, crashed, stopped | as the snapshot was taken |
 //! | connect, exec | running | the same |
+//! | copy a direct disk | all but starting, running, stopping | the same |
 //! | remove | created, stopped, crashed | gone |
 
 use std::fmt;
@@ -85,6 +86,7 @@ impl State {
         let names: Vec<&str> = allowed.iter().map(|state| state.as_str()).collect();
         let hint = match (self, operation) {
             (Self::Paused, Operation::Exec | Operation::Connect) => "vm:resume() first",
+            (_, Operation::CopyDirectDisk) => "vm:pause() first",
             (Self::Created, _) => "vm:start() first",
             (Self::Crashed | Self::Stopped, _) => "vm:restore(snapshot) brings the machine back",
             _ => "vm:wait(state) waits for a state",
@@ -124,6 +126,7 @@ pub enum Operation {
     Connect,
     Exec,
     Balloon,
+    CopyDirectDisk,
     Remove,
 }
 
@@ -141,6 +144,7 @@ impl Operation {
             Self::Connect => "connect",
             Self::Exec => "exec",
             Self::Balloon => "balloon",
+            Self::CopyDirectDisk => "copying a disk that the guest writes in place",
             Self::Remove => "remove",
         }
     }
@@ -155,6 +159,7 @@ impl Operation {
             Self::Stop | Self::Snapshot | Self::Balloon => &[Running, Paused],
             Self::Kill => &[Starting, Running, Paused, Stopping, Crashed],
             Self::Restore => &[Running, Paused, Crashed, Stopped],
+            Self::CopyDirectDisk => &[Created, Paused, Stopped, Crashed],
             Self::Remove => &[Created, Stopped, Crashed],
         }
     }

@@ -24,6 +24,9 @@ pub struct MachineSpec {
     pub memory: Bytes,
     /// Block devices, in order: the first is `/dev/vda`.
     pub disks: Vec<Disk>,
+    /// Whether the first of `disks` holds the root file system of a Linux guest.
+    #[serde(default)]
+    pub root: bool,
     /// Shared directories.
     pub shares: Vec<Share>,
     /// A network interface.
@@ -53,6 +56,7 @@ impl Default for MachineSpec {
             cpus: 1,
             memory: Bytes::mib(256),
             disks: Vec::new(),
+            root: false,
             shares: Vec::new(),
             net: false,
             vsock: Some(VsockSpec::default()),
@@ -67,6 +71,19 @@ impl Default for MachineSpec {
 }
 
 impl MachineSpec {
+    /// The place in `disks`, and the disk, that people call by this number: the root is 0, all
+    /// others count from 1.
+    pub fn disk(&self, number: usize) -> Option<(usize, &Disk)> {
+        let index = number.checked_sub(self.disk_numbers().start)?;
+        Some((index, self.disks.get(index)?))
+    }
+
+    /// The numbers by which people call the disks.
+    pub fn disk_numbers(&self) -> std::ops::Range<usize> {
+        let first = usize::from(!self.root);
+        first..self.disks.len() + first
+    }
+
     /// Every path of the host's in it.
     pub(crate) fn paths_mut(&mut self) -> impl Iterator<Item = &mut PathBuf> {
         let guest = match &mut self.guest {

@@ -4,15 +4,14 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsFd;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
-use rustix::fs::SeekFrom;
-
 use super::progress::Progress;
+use crate::disk::extents::{extents, is_zero, total};
 
 /// The length of a block in bytes. The last block of a part may be shorter.
-pub const BLOCK: usize = 4096;
+pub use crate::disk::extents::BLOCK;
 
 /// How much is read at once; whole blocks.
 const CHUNK: usize = 1 << 20;
@@ -39,17 +38,12 @@ impl BlockHasher {
     }
 }
 
-fn is_zero(contents: &[u8]) -> bool {
-    const ZEROES: [u8; BLOCK] = [0; BLOCK];
-    ZEROES.get(..contents.len()) == Some(contents)
-}
-
 /// The hash of a file of `length` bytes. It is read, not mapped: a disk that fails is an error,
 /// not a signal.
 pub(super) fn hash(file: &File, length: u64, progress: &Progress) -> io::Result<String> {
     let mut hasher = BlockHasher::default();
     let mut buffer = vec![0; CHUNK];
-    for (start, end) in extents(file, length)? {
+    for Range { start, end } in extents(file, length)? {
         let mut position = start;
         while position < end {
             let count = usize::try_from(end - position).map_or(CHUNK, |rest| rest.min(CHUNK));
@@ -76,36 +70,7 @@ pub(super) fn hash_of_bytes(bytes: &[u8]) -> String {
 
 /// How many bytes of a file are not holes.
 pub(super) fn data_length(file: &File, length: u64) -> io::Result<u64> {
-    Ok(extents(file, length)?.iter().map(|(start, end)| end - start).sum())
-}
-
-/// The ranges of a file that are not holes, widened to whole blocks, in order and apart.
-fn extents(file: &File, length: u64) -> io::Result<Vec<(u64, u64)>> {
-    let mut extents: Vec<(u64, u64)> = Vec::new();
-    let mut position = 0;
-    while position < length {
-        let start = match rustix::fs::seek(file.as_fd(), SeekFrom::Data(position)) {
-            Ok(start) => start,
-            Err(rustix::io::Errno::NXIO) => break,
-            // A file system that does not know of holes.
-            Err(rustix::io::Errno::INVAL) => position,
-            Err(error) => return Err(error.into()),
-        };
-        let end = match rustix::fs::seek(file.as_fd(), SeekFrom::Hole(start)) {
-            Ok(end) => end,
-            Err(rustix::io::Errno::INVAL) => length,
-            Err(error) => return Err(error.into()),
-        };
-        position = end.max(start + 1);
-        let start = start / BLOCK as u64 * BLOCK as u64;
-        let end = position.next_multiple_of(BLOCK as u64).min(length);
-        match extents.last_mut() {
-            Some(last) if start <= last.1 => last.1 = last.1.max(end),
-            _ if start < end => extents.push((start, end)),
-            _ => {}
-        }
-    }
-    Ok(extents)
+    Ok(total(&extents(file, length)?))
 }
 
 #[cfg(test)]

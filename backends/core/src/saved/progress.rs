@@ -14,6 +14,8 @@ pub enum Work {
     Loading,
     /// The hashes of a snapshot are checked.
     Verifying,
+    /// A disk is written to an image.
+    Committing,
 }
 
 /// How far a work is.

@@ -1,7 +1,9 @@
 //! What a spec must fulfil before anything starts.
 
+use std::io::Read;
 use std::path::Path;
 
+use crate::disk::format;
 use crate::error::{Code, Error, Result};
 use crate::spec::{Disk, MachineSpec, Share};
 use crate::units::Bytes;
@@ -9,6 +11,9 @@ use crate::units::Bytes;
 /// The least memory of a machine: a kernel, its page tables and the rings of its devices need
 /// some megabytes, and less than this fails in the guest without a word.
 const LEAST_MEMORY: Bytes = Bytes::mib(16);
+
+/// The unit of a disk, in bytes.
+const SECTOR: u64 = 512;
 
 /// Checks what can be checked without a backend.
 ///
@@ -21,7 +26,7 @@ pub(super) fn spec(spec: &MachineSpec) -> Result<()> {
             .with_detail("key", "cpus"));
     }
     memory(spec.memory, host_memory())?;
-    spec.disks.iter().enumerate().try_for_each(|(index, disk)| check_disk(index + 1, disk))?;
+    spec.disk_numbers().zip(&spec.disks).try_for_each(|(number, disk)| check_disk(number, disk))?;
     spec.shares.iter().try_for_each(check_share)
 }
 
@@ -82,14 +87,46 @@ fn host_memory() -> Option<Bytes> {
 }
 
 fn check_disk(number: usize, disk: &Disk) -> Result<()> {
-    let what = format!("the image of disk {number}, {}", disk.path.display());
-    let file =
+    let path = disk.path.display();
+    let what = match number {
+        0 => format!("the image of the root disk, {path}"),
+        _ => format!("the image of disk {number}, {path}"),
+    };
+    let wrong = |problem: String, hint: String| {
+        let error = Error::new(Code::VmSpec, format!("{what}, {problem}"));
+        Err(error.with_hint(hint).with_detail("path", path.to_string()))
+    };
+    let mut file =
         std::fs::File::open(&disk.path).map_err(|error| file_error(&what, &disk.path, error))?;
     let metadata = file.metadata().map_err(|error| file_error(&what, &disk.path, error))?;
     if metadata.is_dir() {
-        return Err(Error::new(Code::VmSpec, format!("{what}, is a directory"))
-            .with_hint("a disk is a raw image file; a directory can be one of the `shares`")
-            .with_detail("path", disk.path.display().to_string()));
+        let hint = "a disk is a raw image file; a directory can be one of the `shares`";
+        return wrong("is a directory".to_owned(), hint.to_owned());
+    }
+    // Devices tell their size when they are opened for the guest.
+    if !metadata.is_file() {
+        return Ok(());
+    }
+    if metadata.len() == 0 {
+        return wrong(
+            "is empty".to_owned(),
+            format!("make it as large as the disk: truncate -s 1G {path}"),
+        );
+    }
+    let mut head = [0; format::HEAD];
+    let count = file.read(&mut head).map_err(|error| file_error(&what, &disk.path, error))?;
+    if let Some(name) = format::foreign(&head[..count]) {
+        return wrong(
+            format!("is in the format {name}; disks are raw images"),
+            format!("qemu-img convert -O raw {path} {path}.raw"),
+        );
+    }
+    if !metadata.len().is_multiple_of(SECTOR) {
+        let bytes = metadata.len();
+        return wrong(
+            format!("has {bytes} bytes, which is no whole number of sectors of 512 bytes"),
+            format!("if it is whole otherwise: truncate -s %512 {path}"),
+        );
     }
     Ok(())
 }
@@ -170,6 +207,28 @@ mod tests {
         assert_eq!(missing.code(), Code::FileNotFound);
         assert!(missing.message().contains("disk 1"), "{missing}");
         assert_eq!(spec(&disk("/")).unwrap_err().code(), Code::VmSpec);
+        let root = MachineSpec { root: true, ..disk("/nonexistent/disk.img") };
+        assert!(spec(&root).unwrap_err().message().contains("the root disk"));
+    }
+
+    #[test]
+    fn disks_must_be_raw_images_of_whole_sectors() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let said = |bytes: &[u8]| {
+            std::fs::write(file.path(), bytes).unwrap();
+            let disk = Disk {
+                path: file.path().to_owned(),
+                readonly: false,
+                mode: crate::spec::DiskMode::Overlay,
+            };
+            spec(&MachineSpec { disks: vec![disk], ..MachineSpec::default() })
+        };
+        assert!(message(said(b"")).contains("is empty"));
+        assert!(message(said(&[0; 513])).contains("513 bytes"));
+        let qcow2 = message(said(b"QFI\xfb\0\0\0\x03"));
+        assert!(qcow2.contains("format qcow2"), "{qcow2}");
+        assert!(qcow2.contains("qemu-img convert -O raw"), "{qcow2}");
+        assert!(said(&[0; 512]).is_ok());
     }
 
     #[test]

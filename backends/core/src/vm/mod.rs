@@ -11,6 +11,7 @@
 //! | `stopping` | the graceful stop and its end by force |
 //! | `commands` | exec, spawn and watches, by way of the agent |
 //! | `traffic` | vsock, console and balloon |
+//! | `disks` | disks as the guest sees them, written to images |
 //! | [`snapshot`] | [`Snapshot`], and how to name one |
 //! | `tree` | taking, restoring and deleting snapshots |
 //! | `forking` | new machines from a snapshot |
@@ -19,6 +20,7 @@
 mod check;
 mod choice;
 mod commands;
+mod disks;
 #[cfg(test)]
 mod fake;
 mod forking;

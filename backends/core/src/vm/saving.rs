@@ -200,7 +200,7 @@ impl std::fmt::Debug for Works {
 }
 
 impl Works {
-    fn begin(&self, work: Work) -> Progress {
+    pub(super) fn begin(&self, work: Work) -> Progress {
         let counted = Counted::new(self.under_way.clone());
         let listener = self.listener.get().cloned();
         // The work is under way for as long as anybody holds this.

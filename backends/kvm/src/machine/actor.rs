@@ -8,9 +8,11 @@ use std::time::Instant;
 
 use tokio::sync::watch;
 use vmoon_core::backend::{MachineInfo, Status};
+use vmoon_core::disk::DiskContents;
 use vmoon_core::lifecycle::Operation;
 use vmoon_core::spec::Guest;
 use vmoon_core::{BootSource, Bytes, Console, Result, SnapshotId, State};
+use vmoon_virtio::block::BlockHost;
 use vmoon_virtio::entropy::EntropyHost;
 
 use super::command::Command;
@@ -18,7 +20,7 @@ use super::events::{Wakeup, Wakeups};
 use crate::memory::dirty::DirtyPages;
 use crate::memory::image::MemoryImage;
 use crate::memory::resident;
-use crate::snapshot::frozen::Frozen;
+use crate::snapshot::frozen::{Frozen, no_disk};
 use crate::vcpu::exits::Ending;
 use crate::vm::plan::Plan;
 use crate::vm::shell::{Shell, cannot};
@@ -44,6 +46,7 @@ pub(crate) struct Actor {
     /// stays silent until its device has looked. Served once a restore brings the guest back.
     pub(super) missed: Vec<Wakeup>,
     pub(super) entropy: Option<EntropyHost>,
+    pub(super) disks: Vec<BlockHost>,
 }
 
 impl Actor {
@@ -78,6 +81,7 @@ impl Actor {
         }
         self.snapshots.clear();
         self.image = None;
+        self.disks.clear();
         let remains = self.shell.dismantle();
         drop(wakeups);
         // Nobody may be waiting.
@@ -149,6 +153,7 @@ impl Actor {
             }
             Command::Resident(reply) => drop(reply.send(self.resident())),
             Command::Info(reply) => drop(reply.send(self.info())),
+            Command::Disk(index, reply) => drop(reply.send(self.disk(index))),
             Command::Ended(life, ending) if life == self.life.load(Ordering::SeqCst) => {
                 self.ended(ending);
             }
@@ -216,6 +221,15 @@ impl Actor {
     fn resident(&self) -> Result<Bytes> {
         resident::resident(&self.shell.ram.host_range())
             .map_err(|error| cannot("read /proc/self/smaps", error))
+    }
+
+    /// A disk between two requests: this thread serves them.
+    fn disk(&self, index: usize) -> Result<Arc<dyn DiskContents>> {
+        let states = self.shell.devices.save_blocks();
+        match (self.disks.get(index), states.get(index)) {
+            (Some(disk), Some(state)) => disk.contents(state),
+            _ => Err(no_disk(index)),
+        }
     }
 
     fn info(&mut self) -> Result<MachineInfo> {

@@ -15,6 +15,7 @@ use vmoon_core::spec::{Guest, Identity};
 use vmoon_core::vsock::VsockStream;
 use vmoon_core::{BootSource, Cid, Console, Result, State};
 use vmoon_virtio::RestoreMode;
+use vmoon_virtio::block::BlockHost;
 use vmoon_virtio::vsock::VsockHost;
 
 use super::actor::Actor;
@@ -208,7 +209,9 @@ impl Made {
         origin: Origin,
         cid: Cid,
     ) -> Result<(Actor, Wakeups, Born)> {
-        let Self { shell, wakeups, hosts, life, status, console } = self;
+        let Self { shell, wakeups, mut hosts, life, status, console } = self;
+        // Not before: machines that wait hold nobody's images.
+        hosts.disks.iter().try_for_each(BlockHost::hold)?;
         if let Some(vsock) = &hosts.vsock {
             vsock.set_cid(cid);
         }
@@ -225,6 +228,7 @@ impl Made {
             started: None,
             missed: Vec::new(),
             entropy: hosts.entropy.clone(),
+            disks: std::mem::take(&mut hosts.disks),
         };
         match origin {
             Origin::Boot(source, guest) => actor.boot = Some((*source, guest)),

@@ -5,6 +5,7 @@ use std::sync::{Arc, mpsc};
 use tokio::sync::oneshot;
 use vmm_sys_util::eventfd::EventFd;
 use vmoon_core::backend::{MachineInfo, RestoreOptions, RestoreReport, SnapshotImage};
+use vmoon_core::disk::DiskContents;
 use vmoon_core::{Bytes, Code, Error, Result, SnapshotId};
 
 use crate::vcpu::exits::Ending;
@@ -28,6 +29,7 @@ pub(crate) enum Command {
     TypeSerial(Vec<u8>, Reply<usize>),
     Resident(Reply<Bytes>),
     Info(Reply<MachineInfo>),
+    Disk(usize, Reply<Arc<dyn DiskContents>>),
     /// A vCPU stopped running guest code, in the life of this number.
     Ended(u64, Ending),
     /// Frees everything and ends the thread.

@@ -8,6 +8,7 @@ use vmoon_core::backend::{
     BalloonLevel, BalloonStatistics, MachineInfo, RestoreOptions, RestoreReport, SnapshotImage,
     Status,
 };
+use vmoon_core::disk::DiskContents;
 use vmoon_core::lifecycle::Operation;
 use vmoon_core::vsock::{VsockListener, VsockStream};
 use vmoon_core::{Bytes, Code, Console, Error, Machine, Result, SnapshotId, VsockPort};
@@ -143,6 +144,10 @@ impl Machine for KvmMachine {
         let statistics = self.balloon_host()?.statistics().await?;
         let host_rss = self.mailbox.ask(Command::Resident).await?.get();
         Ok(BalloonStatistics { host_rss, ..statistics })
+    }
+
+    async fn disk(&self, index: usize) -> Result<Arc<dyn DiskContents>> {
+        self.mailbox.ask(|reply| Command::Disk(index, reply)).await
     }
 
     async fn info(&self) -> Result<MachineInfo> {

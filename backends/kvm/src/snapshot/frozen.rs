@@ -5,12 +5,15 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use vmoon_core::backend::{Forked, SnapshotFigures, SnapshotImage};
+use vmoon_core::disk::DiskContents;
 use vmoon_core::saved::Progress;
 use vmoon_core::spec::Identity;
 use vmoon_core::{Code, Error, Result, SnapshotId};
+use vmoon_virtio::block::BlockHost;
 
 use super::saved;
 use crate::memory::image::MemoryImage;
+use crate::transport::TransportState;
 use crate::vm::plan::Plan;
 use crate::vm::state::MachineState;
 
@@ -22,6 +25,21 @@ pub(crate) struct Frozen {
     pub(crate) memory: MemoryImage,
     pub(crate) state: MachineState,
     pub(crate) figures: SnapshotFigures,
+}
+
+impl Frozen {
+    /// An overlay disk as it was. The image beneath is opened again: a snapshot holds no files.
+    fn disk(&self, index: usize) -> Result<Arc<dyn DiskContents>> {
+        let plan = self.plan.disks().nth(index).ok_or_else(|| no_disk(index))?;
+        let mut states = self.state.devices.iter().filter_map(TransportState::block);
+        let state = states.nth(index).ok_or_else(|| no_disk(index))?;
+        BlockHost::open(&plan)?.contents(state)
+    }
+}
+
+/// The spec has fewer disks.
+pub(crate) fn no_disk(index: usize) -> Error {
+    Error::new(Code::VmSpec, format!("the machine has no disk at place {index}"))
 }
 
 /// The handle to a frozen machine that others hold.
@@ -40,6 +58,11 @@ impl SnapshotImage for KvmSnapshot {
 
     async fn fork(&self, identity: Identity) -> Result<Forked> {
         super::fork::fork(self.0.clone(), identity).await
+    }
+
+    async fn disk(&self, index: usize) -> Result<Arc<dyn DiskContents>> {
+        let frozen = self.0.clone();
+        blocking(move || frozen.disk(index)).await
     }
 
     async fn save(

@@ -5,8 +5,9 @@ use std::sync::atomic::Ordering;
 use serde::{Deserialize, Serialize};
 use virtio_queue::QueueT;
 use vmoon_core::error::{Code, Error, Result};
+use vmoon_virtio::block::BlockState;
 use vmoon_virtio::state::STATE_VERSION;
-use vmoon_virtio::{DeviceState, RestoreMode};
+use vmoon_virtio::{DeviceKind, DeviceState, RestoreMode};
 
 use super::mmio::MmioTransport;
 use super::queue::SavedQueue;
@@ -27,7 +28,28 @@ pub(crate) struct TransportState {
     device: DeviceState,
 }
 
+impl TransportState {
+    /// The state of the device, if it is a disk.
+    pub(crate) fn block(&self) -> Option<&BlockState> {
+        match &self.device {
+            DeviceState::Block(state) => Some(state),
+            _ => None,
+        }
+    }
+}
+
 impl MmioTransport {
+    /// The state of the device alone, if it is a disk.
+    pub(crate) fn save_block(&self) -> Option<BlockState> {
+        if self.device.kind() != DeviceKind::Block {
+            return None;
+        }
+        match self.device.save() {
+            DeviceState::Block(state) => Some(state),
+            _ => None,
+        }
+    }
+
     /// The state of the registers, the queues and the device. To be called while no vCPU runs.
     pub(crate) fn save(&self) -> TransportState {
         TransportState {

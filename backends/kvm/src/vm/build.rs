@@ -6,7 +6,7 @@ use kvm_ioctls::VmFd;
 use vmoon_core::spec::Disk;
 use vmoon_core::{Bytes, Cid, Console, Result};
 use vmoon_virtio::balloon::{Balloon, BalloonHost};
-use vmoon_virtio::block::BlockDevice;
+use vmoon_virtio::block::{BlockDevice, BlockHost};
 use vmoon_virtio::console::{ConsoleDevice, ConsoleHost, ConsoleSink};
 use vmoon_virtio::entropy::{Entropy, EntropyHost};
 use vmoon_virtio::vsock::{VsockDevice, VsockHost};
@@ -28,6 +28,8 @@ pub(crate) struct Hosts {
     pub(crate) balloon: Option<BalloonHost>,
     pub(crate) console: Option<ConsoleHost>,
     pub(crate) entropy: Option<EntropyHost>,
+    /// In the order of the spec.
+    pub(crate) disks: Vec<BlockHost>,
 }
 
 /// What [`devices`] makes.
@@ -46,7 +48,6 @@ pub(crate) fn devices(
 ) -> Result<Built> {
     let mut devices = Devices::default();
     let mut hosts = Hosts::default();
-    let mut disks = 0;
     for device in &plan.devices {
         devices.attach(vm, ram, |waker| match device {
             DevicePlan::Vsock => {
@@ -72,9 +73,9 @@ pub(crate) fn devices(
             }
             DevicePlan::Block { path, readonly, mode } => {
                 let disk = Disk { path: path.clone(), readonly: *readonly, mode: *mode };
-                let name = format!("disk-{disks}");
-                disks += 1;
-                Ok(Box::new(BlockDevice::open(&disk, &name)?))
+                let device = BlockDevice::open(&disk, &format!("disk-{}", hosts.disks.len()))?;
+                hosts.disks.push(device.host());
+                Ok(Box::new(device))
             }
         })?;
     }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use kvm_ioctls::{IoEventAddress, NoDatamatch, VmFd};
 use vmm_sys_util::eventfd::EventFd;
 use vmoon_core::{Code, Error, Result};
+use vmoon_virtio::block::BlockState;
 use vmoon_virtio::{Device, HostWaker, RestoreMode};
 
 use super::shell::cannot;
@@ -141,6 +142,11 @@ impl Devices {
     /// The state of all devices; no vCPU runs.
     pub(crate) fn save(&self) -> Vec<TransportState> {
         self.slots.iter().map(|slot| lock(&slot.transport).save()).collect()
+    }
+
+    /// The state of all disks, in their order.
+    pub(crate) fn save_blocks(&self) -> Vec<BlockState> {
+        self.slots.iter().filter_map(|slot| lock(&slot.transport).save_block()).collect()
     }
 
     /// Puts the state of all devices back; memory is back already, and no vCPU runs.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use kvm_bindings::CpuId;
 use serde::{Deserialize, Serialize};
 use vmoon_core::MachineSpec;
-use vmoon_core::spec::{DiskMode, Guest};
+use vmoon_core::spec::{Disk, DiskMode, Guest};
 
 use crate::boot::cpuid;
 
@@ -51,7 +51,20 @@ pub(crate) enum DevicePlan {
     },
 }
 
+impl DevicePlan {
+    /// The disk that it is, if it is one.
+    pub(crate) fn disk(&self) -> Option<Disk> {
+        let Self::Block { path, readonly, mode } = self else { return None };
+        Some(Disk { path: path.clone(), readonly: *readonly, mode: *mode })
+    }
+}
+
 impl Plan {
+    /// The disks, in the order of the spec.
+    pub(crate) fn disks(&self) -> impl Iterator<Item = Disk> {
+        self.devices.iter().filter_map(DevicePlan::disk)
+    }
+
     /// The plan for a machine as described.
     pub(crate) fn new(spec: &MachineSpec, host: &KvmHost) -> Arc<Self> {
         let mut devices = Vec::new();

@@ -6,6 +6,7 @@ use virtio_queue::Queue;
 use vmoon_core::error::Result;
 use vmoon_core::spec::{Disk as DiskSpec, DiskMode};
 
+use super::contents::BlockHost;
 use super::disk::Disk;
 use super::image::{Image, SECTOR};
 use super::overlay::Overlay;
@@ -68,7 +69,8 @@ pub struct BlockDevice {
     buffer: Vec<u8>,
     read: u64,
     written: u64,
-    /// The last failure of the image, for people.
+    /// Requests that the image failed, and the last failure, for people.
+    failures: u64,
     failure: Option<String>,
 }
 
@@ -88,8 +90,14 @@ impl BlockDevice {
             buffer: vec![0; CHUNK],
             read: 0,
             written: 0,
+            failures: 0,
             failure: None,
         })
+    }
+
+    /// The host's end.
+    pub fn host(&self) -> BlockHost {
+        BlockHost { image: self.disk.image().clone() }
     }
 
     /// Serves the request in `chain`; how much of its writable part was written.
@@ -130,6 +138,7 @@ impl BlockDevice {
             _ => Ok(Status::Unsupported),
         };
         let status = outcome.unwrap_or_else(|error| {
+            self.failures += 1;
             self.failure = Some(error.to_string());
             tracing::warn!(disk = %self.disk.image().path().display(), %error, "disk failed");
             Status::IoError
@@ -267,7 +276,10 @@ impl Device for BlockDevice {
             None => String::new(),
         };
         let failure = match &self.failure {
-            Some(failure) => format!("; last failure: {failure}"),
+            Some(failure) => {
+                let requests = if self.failures == 1 { "request" } else { "requests" };
+                format!("; {} {requests} failed, the last one: {failure}", self.failures)
+            }
             None => String::new(),
         };
         format!(

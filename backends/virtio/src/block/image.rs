@@ -2,20 +2,25 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
+use std::ops::Range;
 use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{FlockOperation, flock};
+use vmoon_core::disk::extents::extents;
 use vmoon_core::error::{Code, Error, Result};
 
 /// The unit of the device, in bytes.
 pub(super) const SECTOR: u64 = 512;
 
-/// An open image. Its size is taken once.
+/// An open image. Its size is taken once, so that a file that grows is read as it was, and one
+/// that shrinks fails where it ends.
 #[derive(Debug)]
 pub(super) struct Image {
     file: File,
     path: PathBuf,
     length: u64,
+    writable: bool,
 }
 
 impl Image {
@@ -42,7 +47,33 @@ impl Image {
         if !length.is_multiple_of(SECTOR) {
             return Err(wrong(&format!("has {length} bytes, which is no whole number of sectors")));
         }
-        Ok(Self { file, path: path.to_owned(), length })
+        Ok(Self { file, path: path.to_owned(), length, writable })
+    }
+
+    /// Takes the file's lock: shared to read it, for oneself alone to write to it. It goes with the
+    /// file, also when this process is killed.
+    ///
+    /// # Errors
+    /// `file.io` when it is in use.
+    pub(super) fn hold(&self) -> Result<()> {
+        let (operation, problem) = if self.writable {
+            (FlockOperation::NonBlockingLockExclusive, "cannot be written in place: it is in use")
+        } else {
+            (FlockOperation::NonBlockingLockShared, "is in use: another machine writes to it")
+        };
+        match flock(&self.file, operation) {
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::new(
+                Code::FileIo,
+                format!("disk {} {problem}", self.path.display()),
+            )
+            .with_hint(
+                "a disk of mode \"direct\" belongs to one machine, and to no fork beside it: close \
+                 that one, copy the image, or use mode = \"overlay\" for all",
+            )
+            .with_detail("path", self.path.display().to_string())),
+            // A file system without locks leaves it to the user.
+            _ => Ok(()),
+        }
     }
 
     pub(super) const fn length(&self) -> u64 {
@@ -55,6 +86,15 @@ impl Image {
 
     pub(super) fn read(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
         self.file.read_exact_at(bytes, offset)
+    }
+
+    /// The ranges that are not holes.
+    pub(super) fn data(&self) -> io::Result<Vec<Range<u64>>> {
+        // What is missing would pass for a hole.
+        if length(&self.file)?.is_none_or(|length| length < self.length) {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the image has shrunk"));
+        }
+        extents(&self.file, self.length)
     }
 
     pub(super) fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {

@@ -1,6 +1,7 @@
 //! The block device (virtio 1.3 section 5.2): a raw image, written in place or under an overlay
 //! in memory.
 
+mod contents;
 mod device;
 mod disk;
 mod image;
@@ -9,6 +10,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
+pub use contents::BlockHost;
 pub use device::BlockDevice;
 pub use overlay::{CLUSTER_SIZE, Overlay};
 pub use state::BlockState;

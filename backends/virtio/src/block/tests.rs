@@ -136,7 +136,7 @@ fn a_file_that_shrinks_is_an_error_of_the_guest_s_request() {
     assert_eq!(guest.read(0, 1).unwrap(), [0; 512]);
     assert_eq!(guest.read(1, 1), Err(1));
     assert_eq!(guest.write(9, &[1; 512]), 1);
-    assert!(guest.device.describe().contains("last failure"));
+    assert!(guest.device.describe().contains("2 requests failed, the last one: "));
 }
 
 #[test]
@@ -175,6 +175,33 @@ fn states_fit_their_disk_only() {
     file.as_file().set_len(512).unwrap();
     let mut smaller = open(file.path(), false, DiskMode::Overlay).unwrap();
     assert!(smaller.restore(&overlay.save(), RestoreMode::Fresh).is_err());
+}
+
+#[test]
+fn an_image_has_one_writer_or_readers() {
+    let file = image();
+    let device = |mode| open(file.path(), false, mode).unwrap();
+    let held = |device: &BlockDevice| device.host().hold().map_err(|error| error.code());
+    let (writer, other) = (device(DiskMode::Direct), device(DiskMode::Direct));
+    let (reader, second) = (device(DiskMode::Overlay), device(DiskMode::Overlay));
+    assert_eq!(held(&writer), Ok(()));
+    assert_eq!([held(&other), held(&reader)], [Err(Code::FileIo); 2]);
+    drop(writer);
+    assert_eq!([held(&reader), held(&second)], [Ok(()); 2]);
+    assert_eq!(held(&other), Err(Code::FileIo));
+    drop(second);
+    let contents = reader.host().contents(&state(&reader)).unwrap();
+    drop(reader);
+    assert_eq!(held(&other), Err(Code::FileIo), "what is read is held");
+    drop(contents);
+    assert_eq!(held(&other), Ok(()));
+}
+
+fn state(device: &BlockDevice) -> super::BlockState {
+    match device.save() {
+        DeviceState::Block(state) => state,
+        other => panic!("{other:?}"),
+    }
 }
 
 proptest! {

@@ -7,8 +7,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::backend::Behaviour;
+use super::disk::FakeDisk;
 use super::machine::{FakeMachine, Frozen};
 use crate::backend::{Forked, SnapshotFigures, SnapshotImage};
+use crate::disk::DiskContents;
 use crate::error::Result;
 use crate::lifecycle::State;
 use crate::saved::manifest::FORMAT;
@@ -50,6 +52,10 @@ impl SnapshotImage for FakeImage {
     async fn fork(&self, _: Identity) -> Result<Forked> {
         let (machine, connections) = FakeMachine::fork(self);
         Ok(Forked { machine, connections, snapshot: Arc::new(self.clone()) })
+    }
+
+    async fn disk(&self, _: usize) -> Result<Arc<dyn DiskContents>> {
+        Ok(Arc::new(FakeDisk))
     }
 
     async fn save(

@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 
 use super::backend::Behaviour;
+use super::disk::FakeDisk;
 use super::guest;
 use super::image::FakeImage;
 use super::stream::{FakeListener, FakeStream, Link};
@@ -17,6 +18,7 @@ use crate::backend::{
     SnapshotImage, Status,
 };
 use crate::console::Console;
+use crate::disk::DiskContents;
 use crate::error::{Code, Error, Result};
 use crate::lifecycle::State;
 use crate::units::{Bytes, SnapshotId, VsockPort};
@@ -299,6 +301,10 @@ impl Machine for FakeMachine {
 
     async fn balloon_statistics(&self) -> Result<BalloonStatistics> {
         Ok(BalloonStatistics::default())
+    }
+
+    async fn disk(&self, _: usize) -> Result<Arc<dyn DiskContents>> {
+        Ok(Arc::new(FakeDisk))
     }
 
     async fn info(&self) -> Result<MachineInfo> {

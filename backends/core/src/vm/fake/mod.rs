@@ -1,6 +1,7 @@
 //! A backend in memory whose guests speak the agent's real protocol; for this crate's tests.
 
 mod backend;
+mod disk;
 mod guest;
 mod image;
 mod machine;

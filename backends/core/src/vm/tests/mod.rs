@@ -2,6 +2,7 @@
 
 mod boot;
 mod commands;
+mod disks;
 mod saved;
 mod snapshots;
 mod stopping;

@@ -1,0 +1,206 @@
+-- Disks: images beneath overlays, images written in place, and disks written to images.
+local vmoon = require "vmoon"
+local t = dofile((arg[0]:match "^(.*)/" or ".") .. "/../support.lua")
+
+local SECTOR <const> = 512
+
+local folder = os.tmpname()
+os.remove(folder)
+assert(os.execute("mkdir " .. folder))
+
+--- The path of a new image with `sectors` sectors, each full of the same letter: a, b, c, …
+local function image(name, sectors)
+  local path = folder .. "/" .. name
+  local file <close> = assert(io.open(path, "wb"))
+  for sector = 0, sectors - 1 do file:write(string.char(97 + sector % 26):rep(SECTOR)) end
+  return path
+end
+
+--- A sector of a file of the host's.
+local function sector_of(path, sector)
+  local file <close> = assert(io.open(path, "rb"))
+  file:seek("set", sector * SECTOR)
+  return file:read(SECTOR)
+end
+
+local function write(vm, sector, letter)
+  vm:succeed(("blk write %d %s"):format(sector, ("%02x"):format(letter:byte()):rep(SECTOR)))
+end
+
+--- What the guest reads, as a letter.
+local function read(vm, sector)
+  local hex = t.trim(vm:succeed(("blk read %d 1"):format(sector)))
+  local letter = string.char(tonumber(hex:sub(1, 2), 16))
+  t.same(hex, hex:sub(1, 2):rep(SECTOR), "a sector of one letter")
+  return letter
+end
+
+local function names()
+  local list <close> = assert(io.popen("ls -A " .. folder))
+  return list:read "a"
+end
+
+local function status(vm)
+  for _, device in ipairs(vm:info().devices) do
+    if device.name == "disk-0" then return device.status end
+  end
+end
+
+t.case("a disk is written to an image as the guest sees it, and the guest goes on", function()
+  local base, copy = image("base", 67), folder .. "/copy"
+  local vm <close> = vmoon.boot { disks = { { path = base } } }
+  write(vm, 3, "X")
+  write(vm, 66, "Y")
+  vm:commit_disk(1, copy)
+  t.same(vm.state, "running", "the state")
+  write(vm, 3, "Z")
+  t.same(sector_of(copy, 3), ("X"):rep(SECTOR), "the first write")
+  t.same(sector_of(copy, 66), ("Y"):rep(SECTOR), "the last sector")
+  t.same(sector_of(copy, 4), ("e"):rep(SECTOR), "an old sector")
+  t.same(sector_of(copy, 67), nil, "the end")
+  t.same(sector_of(base, 3), ("d"):rep(SECTOR), "the image beneath")
+
+  -- In place of the copy, and another machine starts from it.
+  vm:commit_disk(1, copy)
+  local other <close> = vmoon.boot { disks = { { path = copy, readonly = true } } }
+  t.same(read(other, 3) .. read(other, 66), "ZY", "in the other machine")
+  t.same(names(), "base\ncopy\n", "the files")
+end)
+
+t.case("a snapshot's disk, too, from each place in the tree", function()
+  local base, copy = image("base", 8), folder .. "/copy"
+  local vm <close> = vmoon.boot { disks = { { path = base } } }
+  local snaps = {}
+  for n, letter in ipairs { "P", "Q", "R" } do
+    write(vm, 1, letter)
+    snaps[n] = vm:snapshot(letter)
+  end
+  vm:restore(snaps[1])
+  for n, letter in ipairs { "P", "Q", "R" } do
+    snaps[n]:commit_disk(1, copy)
+    t.same(sector_of(copy, 1), letter:rep(SECTOR), "snapshot " .. letter)
+  end
+  vm:commit_disk(1, copy)
+  t.same(sector_of(copy, 1), ("P"):rep(SECTOR), "the restored machine's")
+  local fork <close> = snaps[2]:fork()
+  write(fork, 2, "F")
+  fork:commit_disk(1, copy)
+  t.same(sector_of(copy, 1):sub(1, 1) .. sector_of(copy, 2):sub(1, 1), "QF", "the fork's")
+  snaps[3]:delete()
+  t.raises("snapshot.not_found", snaps[3].commit_disk, snaps[3], 1, copy)
+end)
+
+t.case("what is empty takes no room", function()
+  local base, copy = folder .. "/sparse", folder .. "/copy"
+  assert(os.execute("truncate -s 1G " .. base))
+  local vm <close> = vmoon.boot { disks = { { path = base } } }
+  write(vm, 2000000, "X")
+  vm:commit_disk(1, copy)
+  local blocks <close> = assert(io.popen("stat -c '%s %b' " .. copy))
+  local bytes, used = blocks:read("n", "n")
+  t.same(bytes, 1 << 30, "the length")
+  assert(used * 512 <= 1 << 20, "it takes " .. used * 512 .. " bytes")
+  t.same(sector_of(copy, 2000000), ("X"):rep(SECTOR), "the sector")
+end)
+
+t.case("a disk that does not exist, and places where no image can be", function()
+  local base = image("base", 8)
+  local before = names()
+  local vm <close> = vmoon.boot { disks = { { path = base } } }
+  for _, number in ipairs { 0, 2 } do
+    local err = t.raises("vm.spec", vm.commit_disk, vm, number, folder .. "/other")
+    t.same(err.hint, "it has disk 1", "the hint")
+  end
+  t.raises("vm.spec", vm.commit_disk, vm)
+  t.raises("vm.spec", vm.commit_disk, vm, 1)
+  t.raises("file.io", vm.commit_disk, vm, 1, folder)
+  t.raises("file.not_found", vm.commit_disk, vm, 1, folder .. "/none/image")
+  local own = t.raises("file.io", vm.commit_disk, vm, 1, base)
+  assert(t.words(own):find "a machine uses this image", t.words(own))
+  vm:close()
+  t.raises("vm.state", vm.commit_disk, vm, 1, folder .. "/other")
+  t.same(names(), before, "the files")
+end)
+
+t.case("a direct disk is its image; it is copied while the machine does not run", function()
+  local base, copy = image("direct", 8), folder .. "/copy"
+  local vm <close> = vmoon.boot { disks = { { path = base, mode = "direct" } } }
+  write(vm, 1, "X")
+  t.same(sector_of(base, 1), ("X"):rep(SECTOR), "the image")
+  local err = t.raises("vm.state", vm.commit_disk, vm, 1, copy)
+  t.same(err.hint, "vm:pause() first", "the hint")
+  vm:pause()
+  vm:commit_disk(1, copy)
+  t.same(sector_of(copy, 1), ("X"):rep(SECTOR), "the copy")
+  local snap <close> = vm:snapshot()
+  local refused = t.raises("vm.spec", snap.commit_disk, snap, 1, copy)
+  assert(t.words(refused):find "overlay", t.words(refused))
+end)
+
+t.case("an image has one writer, or readers", function()
+  local base = image("shared", 8)
+  local direct <const> = { disks = { { path = base, mode = "direct" } } }
+  local overlay <const> = { disks = { { path = base } } }
+  do
+    local vm <close> = vmoon.boot(direct)
+    for _, spec in ipairs { direct, overlay } do
+      local err = t.raises("file.io", vmoon.create, spec)
+      assert(t.words(err):find(base, 1, true) and t.words(err):find "in use", t.words(err))
+    end
+    local snap <close> = vm:snapshot()
+    t.raises("file.io", snap.fork, snap)
+    write(vm, 1, "X")
+  end
+  -- A closed machine holds nothing, whether or not its handle still exists.
+  local first <close> = vmoon.boot(overlay)
+  local second <close> = vmoon.boot(overlay)
+  t.same(read(first, 1) .. read(second, 1), "XX", "two readers")
+  t.raises("file.io", vmoon.create, direct)
+  local snap = first:snapshot()
+  local fork <close> = snap:fork()
+  snap:delete()
+  first:close()
+  second:close()
+  fork:close()
+  local last <close> = vmoon.create(direct)
+end)
+
+t.case("a read-only disk is read, and writes are errors of the guest's", function()
+  local base, copy = image("readonly", 8), folder .. "/copy"
+  local vm <close> = vmoon.boot { disks = { { path = base, readonly = true } } }
+  local result = vm:exec("blk write 1 " .. ("00"):rep(SECTOR))
+  assert(not result.ok and result.stderr:find "the device reported an error", result.stderr)
+  t.same(read(vm, 1), "b", "the sector")
+  vm:commit_disk(1, copy)
+  t.same(sector_of(copy, 1), ("b"):rep(SECTOR), "the copy")
+end)
+
+t.case("an image that shrinks beneath a machine is an error where it ends, and one that grows is not", function()
+  local base = image("changing", 64)
+  local vm <close> = vmoon.boot { disks = { { path = base } } }
+  write(vm, 63, "X")
+  assert(os.execute("truncate -s 8192 " .. base))
+  t.same(read(vm, 1), "b", "what is still there")
+  t.same(read(vm, 63), "X", "what is in the overlay")
+  assert(not vm:exec("blk read 40 1").ok, "what is gone")
+  assert(status(vm):find "1 request failed, the last one: ", status(vm))
+  t.raises("file.io", vm.commit_disk, vm, 1, folder .. "/copy")
+  assert(os.execute("truncate -s 1M " .. base))
+  t.same(read(vm, 40), "\0", "what is there again")
+end)
+
+t.case("what is no raw image is refused by its name", function()
+  local qcow2 = folder .. "/disk.qcow2"
+  local file = assert(io.open(qcow2, "wb"))
+  file:write("QFI\xfb\0\0\0\3", ("\0"):rep(504))
+  file:close()
+  local err = t.raises("vm.spec", vmoon.create, { disks = { { path = qcow2 } } })
+  assert(t.words(err):find "format qcow2", t.words(err))
+  assert(t.words(err):find("qemu-img convert -O raw " .. qcow2, 1, true), t.words(err))
+  local odd = folder .. "/odd"
+  assert(os.execute("truncate -s 513 " .. odd))
+  t.raises("vm.spec", vmoon.create, { disks = { { path = odd } } })
+end)
+
+os.execute("rm -r " .. folder)
+t.finish()
