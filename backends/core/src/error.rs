@@ -123,6 +123,13 @@ impl Error {
         self
     }
 
+    /// Adds to the end of the message.
+    #[must_use]
+    pub fn with_message_suffix(mut self, suffix: &str) -> Self {
+        self.0.message.push_str(suffix);
+        self
+    }
+
     /// Adds a named detail; it becomes a field of the Lua error table.
     #[must_use]
     pub fn with_detail(mut self, name: &'static str, value: impl Into<serde_json::Value>) -> Self {

@@ -34,7 +34,8 @@ kinds! {
     Life = 0x01,
     /// Control: power off (payload byte 0) or reboot (1). Answered by [`Kind::Done`], then done.
     Shutdown = 0x02,
-    /// Control: wait for something in the guest. Payload: [`crate::message::Watch`].
+    /// Control: wait for something in the guest. Payload: [`crate::watch::Watch`]. Answered by
+    /// [`Kind::Done`] when it is true; what is seen until then is told by [`Kind::Observed`].
     Watch = 0x03,
     /// Control: stop waiting for the request with this id. Not answered.
     Unwatch = 0x04,
@@ -66,6 +67,9 @@ kinds! {
     Error = 0x84,
     /// Control: something that people should know, as UTF-8 text.
     Log = 0x85,
+    /// Control: what a [`Kind::Watch`] sees, which is not yet what is waited for: one line of UTF-8
+    /// text, at first and whenever it changes.
+    Observed = 0x86,
     /// Command: bytes from standard output.
     Stdout = 0x90,
     /// Command: bytes from standard error.

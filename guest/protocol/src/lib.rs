@@ -25,6 +25,7 @@
 //! | [`fields`] | tagged fields, the payload of structured frames |
 //! | [`message`] | the typed messages: [`message::Exec`], [`message::Exit`], … |
 //! | [`files`] | trees of files on their way: [`files::Store`], [`files::Fetch`], [`files::Piece`] |
+//! | [`watch`] | what the guest can be asked to wait for: [`watch::Watch`] |
 #![no_std]
 
 extern crate alloc;
@@ -35,6 +36,7 @@ pub mod fields;
 pub mod files;
 pub mod frame;
 pub mod message;
+pub mod watch;
 
 pub use frame::{Frame, Header, Kind};
 

@@ -1,6 +1,5 @@
 //! The typed messages that frames carry.
 
-use alloc::borrow::ToOwned;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -278,44 +277,6 @@ impl Failure {
         Self {
             code: String::from_utf8_lossy(code).into_owned(),
             message: String::from_utf8_lossy(rest.get(1..).unwrap_or_default()).into_owned(),
-        }
-    }
-}
-
-/// What to wait for in the guest: the payload of [`crate::Kind::Watch`].
-///
-/// One byte for the variant, then its value: a port as `u16`, a path or a unit's name as bytes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Watch {
-    /// A port on which somebody listens: TCP (IPv4 or IPv6) or vsock.
-    Port(u16),
-    /// A file, directory or socket that exists.
-    File(Vec<u8>),
-    /// A systemd unit that is active.
-    Unit(String),
-}
-
-impl Watch {
-    /// The payload.
-    pub fn encode(&self) -> Vec<u8> {
-        let (tag, value) = match self {
-            Self::Port(port) => (1, port.to_le_bytes().to_vec()),
-            Self::File(path) => (2, path.clone()),
-            Self::Unit(name) => (3, name.as_bytes().to_vec()),
-        };
-        let mut out = Vec::from([tag]);
-        out.extend_from_slice(&value);
-        out
-    }
-
-    /// Reads a payload; none when this version does not know what is asked.
-    pub fn decode(payload: &[u8]) -> Option<Self> {
-        let (tag, value) = payload.split_first()?;
-        match tag {
-            1 => Some(Self::Port(u16::from_le_bytes(value.try_into().ok()?))),
-            2 => Some(Self::File(value.to_vec())),
-            3 => Some(Self::Unit(core::str::from_utf8(value).ok()?.to_owned())),
-            _ => None,
         }
     }
 }

@@ -4,7 +4,8 @@
 use proptest::prelude::*;
 use vmoon_protocol::files::{Entry, Fetch, Node, Piece, Sender, Store};
 use vmoon_protocol::frame::{self, Decoder, Frame, FrameError, Kind};
-use vmoon_protocol::message::{Command, Exec, Exit, Failure, Life, Ready, Watch};
+use vmoon_protocol::message::{Command, Exec, Exit, Failure, Life, Ready};
+use vmoon_protocol::watch::{Process, Unit, Watch};
 use vmoon_protocol::{HEADER_LEN, MAX_PAYLOAD, fields};
 
 fn kind() -> impl Strategy<Value = Kind> {
@@ -175,8 +176,22 @@ proptest! {
     }
 
     #[test]
-    fn waits_read_back(port in any::<u16>(), path in bytes(60), unit in "[a-z@.-]{0,30}") {
-        for watch in [Watch::Port(port), Watch::File(path), Watch::Unit(unit)] {
+    fn waits_read_back(
+        port in prop_oneof![any::<u32>(), 0_u32..65_536],
+        path in bytes(60),
+        name in "[a-z@.-]{0,30}",
+        state in prop_oneof![Just(Unit::ACTIVE.to_owned()), "[a-z]{0,9}"],
+    ) {
+        for watch in [
+            Watch::Port(port),
+            Watch::File(path.clone()),
+            Watch::Gone(path.clone()),
+            Watch::Socket(path.clone()),
+            Watch::Exit(Process::Id(port)),
+            Watch::Exit(Process::Name(path)),
+            Watch::Unit(Unit { name: name.clone(), state }),
+            Watch::Ready(name),
+        ] {
             prop_assert_eq!(Watch::decode(&watch.encode()), Some(watch));
         }
     }

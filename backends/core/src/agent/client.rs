@@ -7,13 +7,14 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use vmoon_protocol::Kind;
-use vmoon_protocol::message::Watch;
+use vmoon_protocol::watch::Watch;
 
 use super::command::{Command, Stdin};
 use super::connection::Connection;
 use super::control::{self, Control, PendingAnswer};
 use super::life::{self, Lives};
 use super::memory::{Before, Memo};
+use super::observed::Observed;
 use super::pool::Pool;
 use super::process::{Process, Running};
 use super::request::{ExecRequest, ExecResult};
@@ -142,10 +143,12 @@ impl AgentClient {
         Ok(Process::new(self.shared.clone(), command, request, life, deadline))
     }
 
-    /// Waits, without limit, for something in the guest. Dropping the future ends the watch.
-    pub(crate) async fn watch(&self, watch: &Watch) -> Result<()> {
+    /// Waits, without limit, for something in the guest; what the guest sees meanwhile is kept in
+    /// `observed`. Dropping the future ends the watch.
+    pub(crate) async fn watch(&self, watch: &Watch, observed: &Observed) -> Result<()> {
         self.announce_life()?;
-        let pending = self.shared.ask(Kind::Watch, &watch.encode()).await?;
+        let payload = watch.encode();
+        let pending = self.shared.ask_observing(Kind::Watch, &payload, observed).await?;
         pending.answer().await.map(drop)
     }
 
@@ -170,7 +173,8 @@ impl AgentClient {
             return Ok(None);
         };
         let payload = life::announce(epoch)?;
-        Ok(self.shared.control.ask(Kind::Life, self.shared.next_id(), &payload))
+        let id = self.shared.next_id();
+        Ok(self.shared.control.ask(Kind::Life, id, &payload, Observed::default()))
     }
 
     /// Sends the guest its new life over control; the future that comes back waits until the

@@ -17,6 +17,7 @@ use super::connection::Connection;
 use super::failure;
 use super::life::Lives;
 use super::memory::{Mark, Memo};
+use super::observed::Observed;
 use crate::error::{Code, Error, Result};
 use crate::vsock::{VsockListener, VsockStream};
 
@@ -43,8 +44,15 @@ struct ControlState {
     connection: Option<Connection>,
     /// A restore is under way: nothing is read, accepted or written.
     held: bool,
-    waiting: HashMap<u64, oneshot::Sender<Result<Frame>>>,
+    waiting: HashMap<u64, Waiter>,
     driver: Option<Waker>,
+}
+
+/// Somebody who waits for an answer.
+#[derive(Debug)]
+struct Waiter {
+    answer: oneshot::Sender<Result<Frame>>,
+    observed: Observed,
 }
 
 impl Control {
@@ -97,17 +105,19 @@ impl Control {
         self.lock().connection.as_ref().and_then(Connection::mark)
     }
 
-    /// Asks the agent; none when there is no connection.
+    /// Asks the agent; none when there is no connection. What it sees until it answers is kept in
+    /// `observed`.
     pub(super) fn ask(
         self: &Arc<Self>,
         kind: Kind,
         id: u64,
         payload: &[u8],
+        observed: Observed,
     ) -> Option<PendingAnswer> {
         let mut state = self.lock();
         state.connection.as_mut()?.queue(kind, id, payload);
-        let (sender, receiver) = oneshot::channel();
-        state.waiting.insert(id, sender);
+        let (answer, receiver) = oneshot::channel();
+        state.waiting.insert(id, Waiter { answer, observed });
         state.wake();
         Some(PendingAnswer { control: self.clone(), kind, id, receiver })
     }
@@ -199,6 +209,11 @@ impl Control {
             Some(Kind::Log) => {
                 tracing::info!(target: "vmoon::guest", "{}", String::from_utf8_lossy(&frame.payload));
             }
+            Some(Kind::Observed) => {
+                if let Some(waiter) = state.waiting.get(&frame.id) {
+                    waiter.observed.set(&frame.payload);
+                }
+            }
             Some(kind @ (Kind::Done | Kind::Error | Kind::LifeDone)) => {
                 if kind == Kind::LifeDone
                     && let Ok(epoch) = frame.payload.as_slice().try_into()
@@ -207,7 +222,7 @@ impl Control {
                 }
                 if let Some(waiter) = state.waiting.remove(&frame.id) {
                     // Nobody waits any more: the request was dropped.
-                    let _ = waiter.send(Ok(frame));
+                    let _ = waiter.answer.send(Ok(frame));
                 }
             }
             _ => {}
@@ -224,7 +239,7 @@ impl ControlState {
 
     fn fail_waiting(&mut self, error: &Error) {
         for (_, waiter) in self.waiting.drain() {
-            let _ = waiter.send(Err(error.clone()));
+            let _ = waiter.answer.send(Err(error.clone()));
         }
     }
 }

@@ -10,6 +10,7 @@
 //! | `connection` | a vsock stream that carries frames |
 //! | `control` | the control connection, and the task that reads it |
 //! | `pool` | command connections that wait for the next command |
+//! | `observed` | what a wait in the guest saw last |
 //! | `memory` | what a snapshot remembers of the connections |
 //! | `life` | epochs, and the frame that tells a guest that it woke up in another |
 //! | `failure` | errors of the guest and of its connections, as people see them |
@@ -27,6 +28,7 @@ mod control;
 mod failure;
 mod life;
 mod memory;
+mod observed;
 mod pool;
 pub mod process;
 pub mod request;
@@ -35,5 +37,6 @@ mod shared;
 pub(crate) use client::AgentClient;
 pub(crate) use failure::seconds;
 pub(crate) use memory::Memo;
+pub(crate) use observed::Observed;
 pub use process::{Output, Process, ProcessInput};
 pub use request::{ExecRequest, ExecResult};

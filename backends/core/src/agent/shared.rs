@@ -13,6 +13,7 @@ use super::control::{Control, PendingAnswer, Presence};
 use super::failure;
 use super::life::Lives;
 use super::memory::{Before, Memo};
+use super::observed::Observed;
 use super::pool::Pool;
 use super::process::Running;
 use super::request::{ExecRequest, ExecResult};
@@ -99,6 +100,16 @@ impl Shared {
 
     /// Asks over control, as soon as there is a control connection.
     pub(super) async fn ask(&self, kind: Kind, payload: &[u8]) -> Result<PendingAnswer> {
+        self.ask_observing(kind, payload, &Observed::default()).await
+    }
+
+    /// The same; what the guest sees until it answers is kept in `observed`.
+    pub(super) async fn ask_observing(
+        &self,
+        kind: Kind,
+        payload: &[u8],
+        observed: &Observed,
+    ) -> Result<PendingAnswer> {
         let asked = async {
             loop {
                 let presence =
@@ -106,7 +117,8 @@ impl Shared {
                 if let Some(Err(error)) = presence.agent {
                     return Err(error);
                 }
-                if let Some(pending) = self.control.ask(kind, self.next_id(), payload) {
+                let id = self.next_id();
+                if let Some(pending) = self.control.ask(kind, id, payload, observed.clone()) {
                     return Ok(pending);
                 }
             }

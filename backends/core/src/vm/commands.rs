@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use vmoon_protocol::message::Watch;
+use vmoon_protocol::watch::{Process as Awaited, Unit, Watch};
 
 use super::machine::Vm;
-use crate::agent::{AgentClient, ExecRequest, ExecResult, Process};
+use crate::agent::{AgentClient, ExecRequest, ExecResult, Observed, Process};
 use crate::error::{Code, Error, Result};
 use crate::lifecycle::Operation;
 use crate::race;
@@ -33,16 +33,19 @@ impl Vm {
     /// Waits for something in the guest; the agent announces it. Cancel-safe.
     ///
     /// # Errors
-    /// `vm.timeout`, naming what was waited for, and those of [`Vm::exec`].
+    /// `vm.timeout`, naming what was waited for and, in `observed`, what the guest saw last;
+    /// `exec.status` when it can no longer come, and those of [`Vm::exec`].
     pub async fn watch_guest(&self, watch: Watch, timeout: Option<Duration>) -> Result<()> {
         let agent = self.commandable()?;
-        let what = match &watch {
-            Watch::Port(port) => format!("port {port}"),
-            Watch::File(path) => format!("the file {}", String::from_utf8_lossy(path)),
-            Watch::Unit(name) => format!("the unit {name}"),
-        };
-        let came = race::against_end(self.machine.as_ref(), agent.watch(&watch));
-        self.within(timeout, &what, came).await
+        let observed = Observed::default();
+        let came = race::against_end(self.machine.as_ref(), agent.watch(&watch, &observed));
+        let outcome = self.within(timeout, &describe(&watch), came).await;
+        outcome.map_err(|error| match observed.last() {
+            Some(last) if error.code() == Code::VmTimeout => {
+                error.with_message_suffix(&format!(": {last}")).with_detail("observed", last)
+            }
+            _ => error,
+        })
     }
 
     fn commandable(&self) -> Result<&AgentClient> {
@@ -59,5 +62,20 @@ impl Vm {
             )
             .with_hint(hint)
         })
+    }
+}
+
+/// What is waited for; completes "waited for".
+fn describe(watch: &Watch) -> String {
+    let text = String::from_utf8_lossy;
+    match watch {
+        Watch::Port(port) => format!("port {port}"),
+        Watch::File(path) => format!("the file {}", text(path)),
+        Watch::Gone(path) => format!("the end of the file {}", text(path)),
+        Watch::Socket(path) => format!("the socket {}", text(path)),
+        Watch::Exit(Awaited::Id(id)) => format!("the end of process {id}"),
+        Watch::Exit(Awaited::Name(name)) => format!("the end of every process {}", text(name)),
+        Watch::Unit(Unit { name, state }) => format!("the unit {name} to be {state}"),
+        Watch::Ready(name) => format!("readiness {name:?}"),
     }
 }

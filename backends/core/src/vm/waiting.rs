@@ -32,6 +32,13 @@ impl Vm {
         self.within(timeout, &format!("the machine to be {state}"), reached).await
     }
 
+    /// The error of whatever waits for the guest once it has crashed (`guest.panic`) or stopped
+    /// (`guest.stopped`); none while it may go on.
+    pub fn end(&self) -> Option<Error> {
+        let status = self.status();
+        race::is_end(status.state).then(|| race::ended(&status, self.console()))
+    }
+
     /// Waits until the machine is ready in the sense of its spec. A console pattern is matched by
     /// the scripting layer: for it, as without an agent, this returns once the machine runs.
     ///

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use vmoon_protocol::frame::{self, Decoder, Frame};
-use vmoon_protocol::message::{Command, Exec, Exit, Failure, Life, Ready, Watch};
+use vmoon_protocol::message::{Command, Exec, Exit, Failure, Life, Ready};
+use vmoon_protocol::watch::Watch;
 use vmoon_protocol::{Kind, MAX_PAYLOAD};
 
 use super::machine::{FakeMachine, GuestEnd};
@@ -82,6 +83,10 @@ impl Agent<'_> {
             }
             Some(Kind::Watch) if Watch::decode(&frame.payload) == Some(Watch::Port(80)) => {
                 self.send(Kind::Done, frame.id, &[]).await;
+            }
+            Some(Kind::Watch) => {
+                self.send(Kind::Observed, frame.id, b"nobody listens").await;
+                self.send(Kind::Observed, frame.id, b"only port 80 is listened on").await;
             }
             Some(Kind::Unwatch) => self.machine.note("unwatch".to_owned()),
             Some(Kind::Exec) => self.execute(frame).await,

@@ -141,7 +141,7 @@ async fn a_rebooted_guest_announces_itself_again() {
     // A second dial replaces the first one.
     machine.dial_agent();
     tokio::time::sleep(Duration::from_millis(5)).await;
-    let watch = vmoon_protocol::message::Watch::Port(80);
+    let watch = vmoon_protocol::watch::Watch::Port(80);
     vm.watch_guest(watch, Some(Duration::from_secs(1))).await.unwrap();
 }
 

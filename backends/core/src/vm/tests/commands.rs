@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use vmoon_protocol::MAX_PAYLOAD;
-use vmoon_protocol::message::Watch;
+use vmoon_protocol::watch::Watch;
 
 use crate::error::Code;
 use crate::units::{Bytes, VsockPort};
@@ -179,6 +179,8 @@ async fn watches_are_pushed_and_withdrawn() {
     let error = vm.watch_guest(Watch::Port(81), Some(Duration::from_secs(1))).await.unwrap_err();
     assert_eq!(error.code(), Code::VmTimeout);
     assert!(error.message().contains("port 81"), "{error}");
+    assert!(error.message().ends_with(": only port 80 is listened on"), "{error}");
+    assert_eq!(error.details()["observed"], "only port 80 is listened on");
     tokio::time::sleep(Duration::from_millis(1)).await;
     assert_eq!(machine.log(), ["unwatch"]);
 }

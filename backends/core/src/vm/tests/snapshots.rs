@@ -36,7 +36,7 @@ async fn connections_idle_in_the_snapshot_live_on_and_the_next_command_carries_t
         assert_eq!(log[log.len() - 3..], told);
     }
     assert_eq!(machine.connects(), 2, "no connection was opened after a restore");
-    vm.watch_guest(vmoon_protocol::message::Watch::Port(80), None).await.unwrap();
+    vm.watch_guest(vmoon_protocol::watch::Watch::Port(80), None).await.unwrap();
 }
 
 #[tokio::test]
@@ -58,7 +58,7 @@ async fn a_watch_announces_the_life_once() {
     let clean = snapshot(&vm, "clean").await;
     restore(&vm, &clean).await;
     for _ in 0..2 {
-        vm.watch_guest(vmoon_protocol::message::Watch::Port(80), None).await.unwrap();
+        vm.watch_guest(vmoon_protocol::watch::Watch::Port(80), None).await.unwrap();
     }
     output(&vm, "echo x").await;
     assert_eq!(machine.log(), ["life 2", "exec echo x"]);
@@ -93,7 +93,7 @@ async fn watches_do_not_outlive_a_restore() {
         tokio::time::sleep(Duration::from_millis(10)).await;
         restore(&vm, &clean).await;
     };
-    let watch = vmoon_protocol::message::Watch::File(b"/x".to_vec());
+    let watch = vmoon_protocol::watch::Watch::File(b"/x".to_vec());
     let (cut, ()) = tokio::join!(vm.watch_guest(watch, None), going_back);
     assert_eq!(cut.unwrap_err().code(), Code::VsockReset);
 }
@@ -151,7 +151,7 @@ async fn a_restore_that_fails_changes_nothing() {
     assert_eq!(error.code(), Code::SnapshotCorrupt);
     process.input().close().await.unwrap();
     assert!(matches!(process.next().await.unwrap(), crate::vm::Output::Exit(_)));
-    vm.watch_guest(vmoon_protocol::message::Watch::Port(80), None).await.unwrap();
+    vm.watch_guest(vmoon_protocol::watch::Watch::Port(80), None).await.unwrap();
     assert_eq!(machine.connects(), 1);
 }
 
