@@ -70,6 +70,12 @@ fn saved() {
 }
 
 #[test]
+fn waits() {
+    let Some(ended) = script("tests/nested/waits.lua", 600) else { return };
+    assert!(ended.stdout.ends_with("all cases hold\n"), "{ended}");
+}
+
+#[test]
 fn example_linux() {
     let Some(ended) = script("examples/04-linux.lua", 300) else { return };
     for line in ["and back: precious\n", "the machine is crashed\n", "stopped, graceful\n"] {
@@ -84,7 +90,7 @@ fn every_script_is_run() {
         .map(|entry| entry.expect("it can be listed").file_name().to_string_lossy().into_owned())
         .collect();
     found.sort_unstable();
-    assert_eq!(found, ["devices.lua", "linux.lua", "run", "saved.lua", "vcpus.lua"]);
+    assert_eq!(found, ["devices.lua", "linux.lua", "run", "saved.lua", "vcpus.lua", "waits.lua"]);
 }
 
 /// What the runner itself promises, in as few machines as possible.

@@ -4,19 +4,21 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use vmoon_protocol::frame::{self, Decoder, Frame, Kind};
-use vmoon_protocol::message::{Failure, Life, Ready, Watch};
+use vmoon_protocol::message::{Failure, Life, Ready};
+use vmoon_protocol::watch::Watch;
 use vmoon_protocol::{MAX_PAYLOAD, VERSION};
 
 use crate::power::{self, Power};
 use crate::service::{self, Platform};
 use crate::transport::Transport;
 use crate::watch::{self, Outcome};
-use crate::{life, sys};
+use crate::{life, readiness, sys};
 
 /// The first and the longest pause between two attempts to reach the host.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
@@ -24,13 +26,17 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_
 /// Keeps a control connection for ever. The host resets it when it does not know it, which is
 /// what happens to a guest that is restored into another host process: the agent dials again.
 pub(crate) fn run(transport: &Transport, platform: Platform) -> ! {
+    let readiness: Arc<Path> = transport.readiness().into();
+    if let Err(error) = readiness::prepare(&readiness) {
+        eprintln!("vmoon-agent: nothing can be declared ready: {error}");
+    }
     let mut pause = PAUSES.0;
     let mut reported = false;
     loop {
         let began = Instant::now();
         let outcome = transport.dial().and_then(|file| {
             reported = false;
-            Control::new(file, platform)?.serve()
+            Control::new(file, platform, &readiness)?.serve()
         });
         if let Err(error) = outcome
             && !reported
@@ -51,6 +57,8 @@ struct Control {
     input: File,
     output: Arc<Output>,
     platform: Platform,
+    /// Where names are that the guest declares.
+    readiness: Arc<Path>,
 }
 
 /// The writing end, shared with the threads that wait for something.
@@ -61,9 +69,10 @@ struct Output {
 }
 
 impl Control {
-    fn new(file: File, platform: Platform) -> io::Result<Self> {
+    fn new(file: File, platform: Platform, readiness: &Arc<Path>) -> io::Result<Self> {
         let output = Output { file: Mutex::new(file.try_clone()?), watches: Mutex::default() };
-        Ok(Self { input: file, output: Arc::new(output), platform })
+        let (output, readiness) = (Arc::new(output), Arc::clone(readiness));
+        Ok(Self { input: file, output, platform, readiness })
     }
 
     fn serve(mut self) -> io::Result<()> {
@@ -134,9 +143,14 @@ impl Control {
         };
         let cancel = Arc::new(sys::eventfd()?);
         let output = Arc::clone(&self.output);
+        let readiness = Arc::clone(&self.readiness);
         output.watches().insert(id, Arc::clone(&cancel));
         service::spawn("watch", move || {
-            let outcome = watch::wait(&wanted, &cancel);
+            let outcome = watch::wait(&wanted, &readiness, &cancel, |seen| {
+                if output.watches().contains_key(&id) {
+                    let _ = output.send(Kind::Observed, id, seen.as_bytes());
+                }
+            });
             // A wait that was given up is not answered.
             if output.watches().remove(&id).is_none() {
                 return;
@@ -145,7 +159,7 @@ impl Control {
             let _ = match outcome {
                 Ok(Outcome::True) => output.send(Kind::Done, id, &[]),
                 Ok(Outcome::Cancelled) => Ok(()),
-                Ok(Outcome::Unsupported(why)) => output.fail(id, "backend.unsupported", why),
+                Ok(Outcome::Never(never)) => output.fail(id, never.code, never.message),
                 Err(error) => output.fail(id, "file.io", format!("cannot wait: {error}")),
             };
         })

@@ -10,8 +10,8 @@
 //! | [`session`] | a command connection: one command after another |
 //! | [`running`] | a command while it runs: the loop between its pipes and the connection |
 //! | [`process`] | starts programs: arguments, environment, directory, user |
-//! | [`watch`] | waits for ports, files and units |
-//! | [`vsock_listeners`] | who listens on vsock |
+//! | [`watch`] | waits for ports, files, processes and units |
+//! | [`readiness`] | names that the guest declares |
 //! | [`life`] | fresh entropy and the wall clock after a restore |
 //! | [`power`] | ends every program and powers off or reboots |
 //! | [`transport`] | vsock, or Unix sockets on a development machine |
@@ -29,6 +29,7 @@ mod modules;
 mod mounts;
 mod power;
 mod process;
+mod readiness;
 mod running;
 mod service;
 mod session;
@@ -36,7 +37,6 @@ mod stream;
 mod sys;
 mod tools;
 mod transport;
-mod vsock_listeners;
 mod watch;
 
 use std::path::PathBuf;
@@ -48,7 +48,9 @@ use transport::Transport;
 const USAGE: &str = "\
 usage: vmoon-agent serve [--unix DIRECTORY]   serve the host over vsock (or Unix sockets)
        vmoon-agent echo-server PORT           echo each vsock connection to PORT
-       vmoon-agent connect PORT TEXT…         send a line to the host's PORT, print the reply";
+       vmoon-agent connect PORT TEXT…         send a line to the host's PORT, print the reply
+       vmoon-agent ready [--unix DIRECTORY] NAME
+                                              tell the host's vm:wait_ready(NAME)";
 
 fn main() -> ExitCode {
     sys::keep_one_arena();
@@ -64,6 +66,10 @@ fn main() -> ExitCode {
         }
         ["echo-server", port] => tools::echo_server(port),
         ["connect", port, text @ ..] if !text.is_empty() => tools::connect(port, &text.join(" ")),
+        ["ready", "--unix", directory, name] => {
+            readiness::declare(&Transport::Unix(PathBuf::from(directory)).readiness(), name)
+        }
+        ["ready", name] => readiness::declare(&Transport::Vsock.readiness(), name),
         ["--version"] => {
             println!("vmoon-agent {}", env!("CARGO_PKG_VERSION"));
             return ExitCode::SUCCESS;

@@ -46,6 +46,11 @@ pub(crate) fn mount_all() {
     let _ = fs::set_permissions("/dev/ptmx", fs::Permissions::from_mode(0o666));
 }
 
+/// Mounts the description of the kernel's trace events, where it is usually found.
+pub(crate) fn mount_tracing() -> io::Result<()> {
+    mount(c"tracefs", Path::new("/sys/kernel/tracing"), c"", RESTRICTED)
+}
+
 fn mount(kind: &CStr, target: &Path, options: &CStr, flags: libc::c_ulong) -> io::Result<()> {
     let target = CString::new(target.as_os_str().as_encoded_bytes())?;
     // SAFETY: all pointers are C strings that outlive the call.

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use vmoon_protocol::AGENT_PORT;
 
-use crate::sys;
+use crate::{readiness, sys};
 
 /// What connections run over.
 #[derive(Debug)]
@@ -32,6 +32,14 @@ impl Transport {
                 let _ = fs::remove_file(&path);
                 UnixListener::bind(path).map(OwnedFd::from)
             }
+        }
+    }
+
+    /// The directory of the names that the guest declares.
+    pub(crate) fn readiness(&self) -> PathBuf {
+        match self {
+            Self::Vsock => PathBuf::from(readiness::DIRECTORY),
+            Self::Unix(directory) => directory.join("ready"),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Who listens on vsock: Linux has no table of it in `/proc`, but answers by netlink
 //! (`NETLINK_SOCK_DIAG`, with the module `vsock_diag`).
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -17,8 +18,11 @@ const REQUEST_LENGTH: usize = 16 + 24;
 /// state and shutdown take a byte each, the source CID four.
 const PORT_OFFSET: usize = 16 + 8;
 
-/// Whether somebody listens on this port. A kernel that cannot tell knows of nobody.
-pub(crate) fn listens(port: u32) -> io::Result<bool> {
+/// The ports on which somebody listens.
+///
+/// # Errors
+/// Where the kernel cannot tell: it lacks `vsock_diag`.
+pub(super) fn ports() -> io::Result<BTreeSet<u32>> {
     // SAFETY: the call takes plain numbers.
     let socket = sys::owned(unsafe {
         libc::socket(
@@ -29,12 +33,11 @@ pub(crate) fn listens(port: u32) -> io::Result<bool> {
     })?;
     send(&socket)?;
     let mut buffer = [0; 16 << 10];
+    let mut ports = BTreeSet::new();
     loop {
         let length = receive(&socket, &mut buffer)?;
-        match find(&buffer[..length], port) {
-            Found::Yes => return Ok(true),
-            Found::End => return Ok(false),
-            Found::NotYet => {}
+        if collect(&buffer[..length], &mut ports) {
+            return Ok(ports);
         }
     }
 }
@@ -66,32 +69,23 @@ fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<usize> {
     })
 }
 
-/// What a part of the answer says.
-#[derive(Debug, PartialEq, Eq)]
-enum Found {
-    Yes,
-    NotYet,
-    /// The answer is over, or is a refusal.
-    End,
-}
-
-/// Walks over the messages of one part.
-fn find(mut messages: &[u8], port: u32) -> Found {
+/// Collects the ports of one part of the answer; whether the answer is over, or is a refusal.
+fn collect(mut messages: &[u8], ports: &mut BTreeSet<u32>) -> bool {
     while let Some((header, _)) = messages.split_first_chunk::<16>() {
         let length = u32::from_ne_bytes([header[0], header[1], header[2], header[3]]) as usize;
         let kind = i32::from(u16::from_ne_bytes([header[4], header[5]]));
         let Some(message) = messages.get(..length).filter(|message| message.len() >= 16) else {
-            return Found::End;
+            return true;
         };
         if kind == libc::NLMSG_DONE || kind == libc::NLMSG_ERROR {
-            return Found::End;
+            return true;
         }
-        if message.get(PORT_OFFSET..PORT_OFFSET + 4) == Some(&port.to_ne_bytes()) {
-            return Found::Yes;
+        if let Some(&[a, b, c, d]) = message.get(PORT_OFFSET..PORT_OFFSET + 4) {
+            ports.insert(u32::from_ne_bytes([a, b, c, d]));
         }
         messages = messages.get(length.next_multiple_of(4)..).unwrap_or_default();
     }
-    if messages.is_empty() { Found::NotYet } else { Found::End }
+    !messages.is_empty()
 }
 
 #[cfg(test)]
@@ -106,21 +100,26 @@ mod tests {
         bytes
     }
 
+    fn collected(answer: &[u8]) -> (Vec<u32>, bool) {
+        let mut ports = BTreeSet::new();
+        let over = collect(answer, &mut ports);
+        (ports.into_iter().collect(), over)
+    }
+
     #[test]
     fn ports_are_found_in_any_message() {
         let mut answer = message(i32::from(BY_FAMILY), 1024);
         answer.extend(message(i32::from(BY_FAMILY), 5000));
-        assert_eq!(find(&answer, 5000), Found::Yes);
-        assert_eq!(find(&answer, 5001), Found::NotYet);
+        assert_eq!(collected(&answer), (vec![1024, 5000], false));
+        assert_eq!(collected(&answer[..50]), (vec![1024], true));
         answer.extend(message(libc::NLMSG_DONE, 0));
-        assert_eq!(find(&answer, 5001), Found::End);
-        assert_eq!(find(&message(libc::NLMSG_ERROR, 5000), 5000), Found::End);
-        assert_eq!(find(&answer[..50], 1), Found::End);
-        assert_eq!(find(&[], 1), Found::NotYet);
+        assert_eq!(collected(&answer), (vec![1024, 5000], true));
+        assert_eq!(collected(&message(libc::NLMSG_ERROR, 5000)), (vec![], true));
+        assert_eq!(collected(&[]), (vec![], false));
     }
 
     #[test]
     fn a_kernel_that_cannot_tell_knows_of_nobody() {
-        assert!(!listens(u32::MAX - 7).unwrap_or(false));
+        assert!(!ports().unwrap_or_default().contains(&(u32::MAX - 7)));
     }
 }

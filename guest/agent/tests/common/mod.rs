@@ -3,11 +3,13 @@
 
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use vmoon_protocol::frame::{self, Decoder, Frame, Kind};
 use vmoon_protocol::message::{Exec, Exit, Failure, Ready};
+use vmoon_protocol::watch::Watch;
 
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -32,6 +34,11 @@ impl Agent {
             .unwrap();
         let (control, ready) = accept(&listener);
         Self { control, ready, listener, directory, child }
+    }
+
+    /// Where the agent's sockets are.
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
     /// A new command connection.
@@ -107,6 +114,25 @@ impl Connection {
             let count = self.stream.read(&mut buffer).expect("a frame in time");
             assert!(count > 0, "the agent closed the connection");
             self.decoder.push(&buffer[..count]);
+        }
+    }
+
+    /// Asks for a wait and returns what the agent sees instead.
+    pub(crate) fn watch(&mut self, id: u64, watch: &Watch) -> String {
+        self.send(Kind::Watch, id, &watch.encode());
+        let frame = self.next_frame();
+        assert_eq!((frame.kind, frame.id), (Kind::Observed as u16, id), "{frame:?}");
+        String::from_utf8(frame.payload).unwrap()
+    }
+
+    /// The answer to a wait, whatever is seen before.
+    pub(crate) fn answer(&mut self, id: u64) -> Frame {
+        loop {
+            let frame = self.next_frame();
+            assert_eq!(frame.id, id, "{frame:?}");
+            if frame.kind != Kind::Observed as u16 {
+                return frame;
+            }
         }
     }
 
