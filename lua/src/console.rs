@@ -111,17 +111,25 @@ pub(crate) async fn wait(
         Ok(Ok(Some(found))) => Ok(found),
         Ok(Ok(None)) => Err(ended(machine, pattern).into()),
         Ok(Err(fault)) => Err(fault),
-        Err(_) => Err(Error::new(
-            Code::VmTimeout,
-            format!(
-                "the console did not show {:?} within {timeout:?}",
-                pattern.display().to_string()
-            ),
-        )
-        .with_hint("console:text() is all that was printed; the pattern is a Lua pattern")
-        .with_detail("timeout", timeout.as_secs_f64())
-        .into()),
+        Err(_) => Err(late(machine, pattern, timeout).into()),
     }
+}
+
+fn late(machine: &Machine, pattern: &LuaString, timeout: Duration) -> Error {
+    let last = match machine.vm().console().last_line() {
+        Some(line) => format!("its last line is {line:?}"),
+        None => "it shows nothing".to_owned(),
+    };
+    Error::new(
+        Code::VmTimeout,
+        format!(
+            "the console did not show {:?} within {timeout:?}: {last}",
+            pattern.display().to_string()
+        ),
+    )
+    .with_hint("console:text() is all that was printed; the pattern is a Lua pattern")
+    .with_detail("timeout", timeout.as_secs_f64())
+    .with_detail("observed", last)
 }
 
 /// Waits for output after `position`; false when none will come.

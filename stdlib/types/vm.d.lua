@@ -83,26 +83,53 @@ function Vm:succeed(cmd, ...) end
 ---@return string stdout
 function Vm:fail(cmd, ...) end
 
----Repeats a command until it succeeds (`timeout` `"30s"`, `interval` `"200ms"` by default).
+---Repeats a command until it succeeds (`timeout` `"30s"` by default). Between two attempts it rests for
+---`interval`; without one, for a sixteenth of the time waited, from 5 to 200 ms.
 ---@param cmd string|(string|number)[]
 ---@param opts? { timeout: vmoon.Duration?, interval: vmoon.Duration? }
 ---@return string stdout
 function Vm:wait_until(cmd, opts) end
 
----Waits until somebody listens on a port in the guest; `"30s"` by default.
+---The waits below are pushed: the guest's agent tells as soon as it is so, and a wait for what is so
+---already returns at once. Each lasts `"30s"` by default, then raises `vm.timeout` with what the guest saw
+---last in the message and in `observed`. A guest that crashes or stops ends them with `guest.panic` or
+---`guest.stopped`.
+
+---Waits until somebody listens on a port in the guest: TCP over IPv4 or IPv6, or vsock.
 ---@param port integer
 ---@param opts? { timeout: vmoon.Duration? }
 function Vm:wait_port(port, opts) end
 
----Waits until a file exists in the guest; `"30s"` by default.
+---Waits until a file, directory or socket exists in the guest, even if its directories do not yet; with
+---`gone`, until there is none.
 ---@param path string
----@param opts? { timeout: vmoon.Duration? }
+---@param opts? { timeout: vmoon.Duration?, gone: boolean? }
 function Vm:wait_file(path, opts) end
 
----Waits until a systemd unit is active; `"30s"` by default.
+---Waits until somebody listens on a Unix socket in the guest, or receives datagrams. A path that begins
+---with `@` names an abstract one.
+---@param path string
+---@param opts? { timeout: vmoon.Duration? }
+function Vm:wait_socket(path, opts) end
+
+---Waits until a process of the guest has ended, or every process of a name (the program's file name).
+---@param process integer|string
+---@param opts? { timeout: vmoon.Duration? }
+function Vm:wait_exit(process, opts) end
+
+---Waits until a systemd unit is in a state: one of systemd's (`active`, `inactive`, `failed`, …) or of the
+---unit's kind (`running`, `exited`, `listening`, …); `active` by default. A unit that fails while it is to
+---be active raises `exec.status` at once.
+---@param name string `.service` may be left out
+---@param opts? { timeout: vmoon.Duration?, state: string? }
+function Vm:wait_unit(name, opts) end
+
+---Waits until the guest has declared a name: by `vmoon-agent ready NAME` in Linux, by the command
+---`ready NAME` in the micro guest. What was declared stays so; it is part of the guest's state, so that
+---restores take it back and forks have it.
 ---@param name string
 ---@param opts? { timeout: vmoon.Duration? }
-function Vm:wait_unit(name, opts) end
+function Vm:wait_ready(name, opts) end
 
 ---@class vmoon.Info
 ---@field id string

@@ -54,4 +54,5 @@ scripts! {
     types
     vsock
     vsock_restore
+    waits
 }

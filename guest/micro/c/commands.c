@@ -14,6 +14,7 @@
 #include "store.h"
 #include "text.h"
 #include "touched.h"
+#include "watch.h"
 
 #define NANOSECONDS_A_MILLISECOND 1000000ul
 #define RANDOM_MAX MIB(1)
@@ -311,6 +312,18 @@ COMMAND command_connect(struct connection *c)
     return EXEC_PENDING;
 }
 
+COMMAND command_ready(struct connection *c)
+{
+    bool declared;
+
+    if (word_count != 2 || words[1].length == 0 || words[1].length > READY_LENGTH) {
+        return command_fail(2, "usage: ready NAME (at most 63 bytes)\n");
+    }
+    declared = ready_declare(words[1].text, words[1].length);
+    exec_print(c); /* whoever waited has been answered in between */
+    return declared ? 0 : command_fail(1, "ready: there are too many names\n");
+}
+
 COMMAND command_poweroff(struct connection *c)
 {
     output_end(0, 0, clock_nanoseconds(timestamp() - c->exec_start));
@@ -376,6 +389,8 @@ INLINE i32 commands_run(struct connection *c)
         return command_block(c);
     case NAME('c', 'o', 'n', 'n', 'e', 'c', 't', 0):
         return command_connect(c);
+    case NAME('r', 'e', 'a', 'd', 'y', 0, 0, 0):
+        return command_ready(c);
     case NAME('p', 'a', 'n', 'i', 'c', 0, 0, 0):
         panic("asked for by a command");
     case NAME('h', 'a', 'n', 'g', 0, 0, 0, 0):

@@ -134,7 +134,7 @@ static NOINLINE void go_on(struct connection *c, i32 code)
         c->exec = EXEC_PRODUCE;
         exec_pump(c);
     } else if (c->exec == EXEC_SERVE) {
-        watch_opened((u32)c->argument[0]);
+        watch_opened();
     }
 }
 

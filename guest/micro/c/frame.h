@@ -17,6 +17,7 @@ enum frame_kind {
     FRAME_LIFE_DONE = 0x82,
     FRAME_DONE = 0x83,
     FRAME_ERROR = 0x84,
+    FRAME_OBSERVED = 0x86,
     FRAME_STDOUT = 0x90,
     FRAME_STDERR = 0x91,
     FRAME_EXIT = 0x92,

@@ -22,6 +22,16 @@ static struct connection *service_listener(u32 port)
     return NULL;
 }
 
+static void service_print_ports(void)
+{
+    for (u32 i = 0; i < LISTENERS; i++) {
+        if (listeners[i].command != NULL) {
+            output_text(", ");
+            output_decimal(listeners[i].port);
+        }
+    }
+}
+
 static bool service_listen(struct connection *command, u32 port)
 {
     if (port == AGENT_PORT || service_listener(port) != NULL) {

@@ -5,6 +5,8 @@
 
 /* The command that listens on a port, or NULL. */
 static struct connection *service_listener(u32 port);
+/* Prints the ports on which commands listen, each after ", ". */
+static void service_print_ports(void);
 /* Listens on a port on behalf of a command; false when the port is taken or there are too many. */
 static bool service_listen(struct connection *command, u32 port);
 /* Stops listening; the connections are reset. */

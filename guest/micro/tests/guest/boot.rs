@@ -1,6 +1,7 @@
 //! From the first instruction to `Ready`, and to the end.
 
-use vmoon_protocol::message::{Life, Watch};
+use vmoon_protocol::message::Life;
+use vmoon_protocol::watch::{Unit, Watch};
 use vmoon_protocol::{AGENT_PORT, Kind};
 
 use crate::host::{BUF_ALLOC, Host, bytes_of, exec_frame, shell};
@@ -82,29 +83,57 @@ fn shutting_down_is_answered_first() {
 fn ports_may_be_waited_for() {
     let Some(mut host) = Host::boot() else { return };
     let done = |id| bytes_of(Kind::Done, id, &[]);
-    let watch = |port: u16| Watch::Port(port).encode();
+    let watch = |port| Watch::Port(port).encode();
+    let seen = |id, text: &str| bytes_of(Kind::Observed, id, text.as_bytes());
     host.vsock.send(&control(&host, bytes_of(Kind::Watch, 5, &watch(1024))));
     assert_eq!(host.vsock.receive().data, done(5));
     // Of three that wait, one gives up and one waits for another port.
-    for (id, port) in [(6, 7000), (7, 7000), (8, 7001)] {
+    for (id, port) in [(6, 7000), (7, 7000), (8, 70_010)] {
         host.vsock.send(&control(&host, bytes_of(Kind::Watch, id, &watch(port))));
+        let reply = host.vsock.receive().data;
+        assert_eq!(reply, seen(id, "nobody listens on it, but on 1024 (vsock)"));
     }
     host.vsock.send(&control(&host, bytes_of(Kind::Unwatch, 7, &[])));
     let stream = host.command();
     host.send(&stream, exec_frame(1, &shell("echo-server 7000")));
     let reply = host.vsock.receive();
     assert_eq!((reply.guest_port, reply.data), (host.control, done(6)));
+    let reply = host.vsock.receive().data;
+    assert_eq!(reply, seen(8, "nobody listens on it, but on 1024, 7000 (vsock)"));
     let other = host.command();
-    host.send(&other, exec_frame(1, &shell("echo-server 7001")));
+    host.send(&other, exec_frame(1, &shell("echo-server 70010")));
     let reply = host.vsock.receive();
     assert_eq!(reply.data, done(8));
     assert!(host.inbox.is_empty());
 }
 
 #[test]
+fn names_are_declared_and_waited_for() {
+    let Some(mut host) = Host::boot() else { return };
+    let watch = Watch::Ready("db".into()).encode();
+    let seen = |id, text: &str| bytes_of(Kind::Observed, id, text.as_bytes());
+    host.vsock.send(&control(&host, bytes_of(Kind::Watch, 5, &watch)));
+    assert_eq!(host.vsock.receive().data, seen(5, "the guest has declared nothing"));
+    let mut stream = host.command();
+    host.succeed(&mut stream, "ready web");
+    let reply = host.inbox.pop_front().unwrap_or_else(|| host.vsock.receive());
+    assert_eq!(reply.data, seen(5, "the guest has declared web"));
+    host.succeed(&mut stream, "ready db");
+    let reply = host.inbox.pop_front().unwrap_or_else(|| host.vsock.receive());
+    assert_eq!(reply.data, bytes_of(Kind::Done, 5, &[]));
+    // It stays so, and declaring again is no error.
+    host.succeed(&mut stream, "ready db");
+    host.vsock.send(&control(&host, bytes_of(Kind::Watch, 6, &watch)));
+    assert_eq!(host.vsock.receive().data, bytes_of(Kind::Done, 6, &[]));
+}
+
+#[test]
 fn other_watches_are_refused() {
     let Some(mut host) = Host::boot() else { return };
-    for watch in [Watch::File(b"/etc".to_vec()), Watch::Unit("a".into())] {
+    for watch in [
+        Watch::File(b"/etc".to_vec()),
+        Watch::Unit(Unit { name: "a".into(), state: Unit::ACTIVE.into() }),
+    ] {
         host.vsock.send(&control(&host, bytes_of(Kind::Watch, 6, &watch.encode())));
         let reply = host.vsock.receive().data;
         assert_eq!(u16::from_le_bytes([reply[4], reply[5]]), Kind::Error as u16);
