@@ -18,7 +18,7 @@ use crate::fault::Outcome;
 mod disks;
 mod exec;
 mod lifecycle;
-mod snapshots;
+pub(crate) mod snapshots;
 mod vsock;
 mod waits;
 

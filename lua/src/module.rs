@@ -27,8 +27,9 @@ pub(crate) fn fill(lua: &Lua, module: &Table) -> mlua::Result<()> {
     })?;
     waiting(lua, module, "vmoon.load", Results::One, async |lua: Lua, arguments| {
         let directory = arguments.path(0, "the path of a directory")?;
-        arguments.options(1, &[])?;
-        Ok(Snapshot(Context::of(&lua).host.load(&directory).await?))
+        let options = arguments.options(1, &["deterministic"])?;
+        let deterministic = options.flag("deterministic")?.unwrap_or(false);
+        Ok(Snapshot(Context::of(&lua).host.load(&directory, deterministic).await?))
     })?;
     function(lua, module, "vmoon.list", Results::One, |lua, _| {
         let list = lua.create_table()?;

@@ -11,7 +11,7 @@ use vmoon_core::vm;
 use crate::class::{self, Class, Handle, Results};
 use crate::context::Context;
 use crate::convert::integer;
-use crate::machine;
+use crate::machine::{self, snapshots::restore_options};
 
 /// A snapshot of a machine.
 #[derive(Clone, Debug)]
@@ -73,9 +73,12 @@ impl Handle for Snapshot {
         class.field("dirty_pages", |_, this| Ok(integer(this.0.figures().dirty_pages)))?;
         class.field("bytes", |_, this| Ok(integer(this.0.figures().bytes.get())))?;
         class.waiting("snap:fork", Results::One, async |lua: Lua, this: Self, arguments| {
-            let one = arguments.value(0).is_nil();
+            // `snap:fork { deterministic = true }` is one machine, as `snap:fork()` is.
+            let alone = arguments.value(0).is_table();
+            let one = alone || arguments.value(0).is_nil();
             let count = if one { 1 } else { arguments.count(0, None)? };
-            let forks = this.0.fork(count).await?;
+            let options = restore_options(&arguments, usize::from(!alone))?;
+            let forks = this.0.fork(count, options).await?;
             let handles = forks
                 .into_iter()
                 .map(|vm| machine::value_of(&lua, vm).map(Value::UserData))

@@ -155,7 +155,7 @@ function Vm:snapshot(name) end
 
 ---Goes back, in place. The newest snapshot of a name is taken.
 ---@param snapshot vmoon.Snapshot|string
----@param opts? { paused: boolean?, deterministic: boolean? }
+---@param opts? vmoon.RestoreOptions
 function Vm:restore(snapshot, opts) end
 
 ---The snapshots that exist, newest first.
@@ -253,6 +253,11 @@ function Balloon:set(target, opts) end
 ---@return vmoon.BalloonStats
 function Balloon:stats() end
 
+---How a machine goes on from a snapshot.
+---@class vmoon.RestoreOptions
+---@field paused? boolean holds it, whatever state the snapshot was taken in
+---@field deterministic? boolean gives the guest neither fresh entropy nor the wall clock: every run from the snapshot is the same
+
 ---A snapshot, taken by `vm:snapshot` or read by `vmoon.load`. `<close>` deletes it; dropping the handle
 ---does not.
 ---@class vmoon.Snapshot
@@ -267,9 +272,10 @@ function Balloon:stats() end
 local Snapshot = {}
 
 ---One new machine that shares memory with this snapshot copy-on-write; with a count, an array of them.
----@overload fun(self: vmoon.Snapshot, count: integer): vmoon.Vm[]
+---@overload fun(self: vmoon.Snapshot, count: integer, opts?: vmoon.RestoreOptions): vmoon.Vm[]
+---@param opts? vmoon.RestoreOptions
 ---@return vmoon.Vm
-function Snapshot:fork() end
+function Snapshot:fork(opts) end
 
 ---Writes the snapshot to a directory that needs no other, for `vmoon.load`. One with a snapshot is
 ---replaced, at one moment; anything else in its place raises `file.io`.

@@ -106,9 +106,11 @@ function vmoon.create(spec) end
 ---Reads a snapshot that `snap:save` wrote, in this process or another; `snap:fork()` makes machines of
 ---it. Every hash is checked: raises `snapshot.corrupt` or `snapshot.incompatible`, which say which part,
 ---or `snapshot.not_found`.
+---With `deterministic` every run from it gets neither fresh entropy nor the wall clock.
 ---@param directory string
+---@param opts? { deterministic: boolean? }
 ---@return vmoon.Snapshot
-function vmoon.load(directory) end
+function vmoon.load(directory, opts) end
 
 ---The live machines, oldest first.
 ---@return vmoon.Vm[]

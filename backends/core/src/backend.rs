@@ -147,8 +147,9 @@ pub trait SnapshotImage: Send + Sync + std::fmt::Debug {
     /// What it cost.
     fn figures(&self) -> SnapshotFigures;
 
-    /// A new machine in this state, paused, sharing memory copy-on-write.
-    async fn fork(&self, identity: Identity) -> Result<Forked>;
+    /// A new machine in this state, paused, sharing memory copy-on-write. With `deterministic` its
+    /// entropy device gives the same bytes in every run from the snapshot.
+    async fn fork(&self, identity: Identity, deterministic: bool) -> Result<Forked>;
 
     /// The overlay disk at this place in the spec, as it was.
     ///

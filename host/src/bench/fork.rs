@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use vmoon_core::Result;
-use vmoon_core::vm::Host;
+use vmoon_core::vm::{Host, RestoreOptions};
 
 use super::figure::{Figure, Samples};
 use super::floor::Floor;
@@ -20,7 +20,7 @@ pub(super) async fn measure(host: &Arc<Host>, plan: &Plan) -> Result<[Figure; 2]
     let mut floors = Samples::default();
     for round in 0..=plan.fewer(2) {
         let begun = Instant::now();
-        let forks = snapshot.fork(1).await?;
+        let forks = snapshot.fork(1, RestoreOptions::default()).await?;
         let forked = begun.elapsed();
         for fork in &forks {
             guest::succeed(fork, "true").await?;

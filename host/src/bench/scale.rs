@@ -32,7 +32,7 @@ pub(super) async fn forks(host: &Arc<Host>, plan: &Plan) -> Result<Forks> {
     for _ in 0..plan.fewer(70) {
         let before = resident();
         let begun = Instant::now();
-        let forks = snapshot.fork(FORKS as usize).await?;
+        let forks = snapshot.fork(FORKS as usize, RestoreOptions::default()).await?;
         wall.push(begun.elapsed());
         guest::idle().await;
         // Later ones reuse what the allocator kept of the first.

@@ -21,7 +21,7 @@ pub(super) fn define(class: &mut Class<Machine>) -> mlua::Result<()> {
     })?;
     class.waiting("vm:restore", Results::None, async |_, this: Machine, arguments| {
         let selector = selector(&arguments)?;
-        let options = restore_options(&arguments)?;
+        let options = restore_options(&arguments, 1)?;
         this.vm().restore(&selector, options).await?;
         // What was printed before belongs to another life.
         this.move_console(this.vm().console().end());
@@ -35,12 +35,13 @@ pub(super) fn define(class: &mut Class<Machine>) -> mlua::Result<()> {
     })
 }
 
-fn restore_options(arguments: &Arguments) -> Outcome<RestoreOptions> {
+/// How to go on from a snapshot, by the options at `index`.
+pub(crate) fn restore_options(arguments: &Arguments, index: usize) -> Outcome<RestoreOptions> {
     // Most restores have none, and are done by the thousand.
-    if arguments.value(1).is_nil() {
+    if arguments.value(index).is_nil() {
         return Ok(RestoreOptions::default());
     }
-    let options = arguments.options(1, &["paused", "deterministic"])?;
+    let options = arguments.options(index, &["paused", "deterministic"])?;
     Ok(RestoreOptions {
         paused: options.flag("paused")?.unwrap_or(false),
         deterministic: options.flag("deterministic")?.unwrap_or(false),

@@ -75,8 +75,9 @@ impl AgentClient {
         patience: Duration,
         memo: &Memo,
         streams: Vec<VsockStream>,
+        announce: bool,
     ) -> Result<(Self, Memo)> {
-        let lives = Arc::new(Lives::new(memo.next_epoch, true));
+        let lives = Arc::new(Lives::new(memo.next_epoch, announce));
         let control = Arc::new(Control::new(lives.clone()));
         let (control_stream, idle, running) = memo.sort(streams);
         // Nobody holds their processes, which go on as if somebody did.

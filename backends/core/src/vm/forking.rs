@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::try_join_all;
+
 use super::machine::{Parts, Vm};
-use super::snapshot::Snapshot;
+use super::snapshot::{RestoreOptions, Snapshot};
 use super::tree::Origin;
 use crate::agent::AgentClient;
 use crate::backend::{self, Forked};
@@ -17,20 +19,21 @@ const LIFE_DEADLINE: Duration = Duration::from_secs(10);
 impl Snapshot {
     /// New machines in the snapshot's state, sharing its memory copy-on-write, each with a name,
     /// an id, a CID, fresh entropy and the wall clock of its own. They run if the snapshot was
-    /// taken of a running machine.
+    /// taken of a running machine, unless the options say otherwise.
     ///
     /// # Errors
     /// `snapshot.not_found`, `backend.unsupported`, and `snapshot.entropy` when a guest does not
     /// confirm its new life; then none of the machines is left.
-    pub async fn fork(&self, count: usize) -> Result<Vec<Arc<Vm>>> {
+    pub async fn fork(&self, count: usize, options: RestoreOptions) -> Result<Vec<Arc<Vm>>> {
         self.check_exists()?;
         self.check_can_fork(count)?;
-        let mut forks = Forks(Vec::with_capacity(count));
-        for _ in 0..count {
-            forks.0.push(self.fork_one().await?);
-        }
-        if !self.figures().paused {
-            self.wake(&forks.0).await?;
+        let deterministic = options.deterministic || self.deterministic;
+        // All at once: most of a birth is waiting for the kernel. Those whose births are given up
+        // on are closed by whoever was to hold them.
+        let births = (0..count).map(|_| self.fork_one(deterministic));
+        let mut forks = Forks(try_join_all(births).await?);
+        if !self.figures().paused && !options.paused {
+            self.wake(&forks.0, deterministic).await?;
         }
         Ok(std::mem::take(&mut forks.0))
     }
@@ -49,13 +52,14 @@ impl Snapshot {
         backend::check_capability(backend.name(), "a fork", needed)
     }
 
-    async fn fork_one(&self) -> Result<Arc<Vm>> {
+    async fn fork_one(&self, deterministic: bool) -> Result<Arc<Vm>> {
         let source = &self.source;
         let leases = source.host.lease_fork(&source.name)?;
         let identity = leases.identity();
-        let forked = self.image.fork(identity.clone()).await?;
+        let forked = self.image.fork(identity.clone(), deterministic).await?;
         let machine = forked.machine.clone();
-        let (agent, memo) = self.adopt(forked).await.inspect_err(|_: &Error| machine.close())?;
+        let (agent, memo) =
+            self.adopt(forked, deterministic).await.inspect_err(|_: &Error| machine.close())?;
         let spec = MachineSpec { name: Some(identity.name.clone()), ..(*source.spec).clone() };
         Ok(source.host.register(Vm::new(Parts {
             host: source.host.clone(),
@@ -72,21 +76,23 @@ impl Snapshot {
     async fn adopt(
         &self,
         forked: Forked,
+        deterministic: bool,
     ) -> Result<(Option<AgentClient>, Option<crate::agent::Memo>)> {
         let Some(memo) = &self.memo else {
             return Ok((None, None));
         };
         let patience = self.source.spec.timeout;
         let (agent, memo) =
-            AgentClient::adopt(forked.machine, patience, memo, forked.connections).await?;
+            AgentClient::adopt(forked.machine, patience, memo, forked.connections, !deterministic)
+                .await?;
         Ok((Some(agent), Some(memo)))
     }
 
     /// Lets the machines run. Each hears of its new life before it does anything else; all of
-    /// them confirm it at the same time.
-    async fn wake(&self, forks: &[Arc<Vm>]) -> Result<()> {
+    /// them confirm it at the same time. Deterministic ones hear nothing.
+    async fn wake(&self, forks: &[Arc<Vm>], deterministic: bool) -> Result<()> {
         // An agent that had not announced itself yet hears of it with its first command.
-        let serves = self.memo.as_ref().is_some_and(crate::agent::Memo::is_ready);
+        let serves = !deterministic && self.memo.as_ref().is_some_and(crate::agent::Memo::is_ready);
         let mut confirmations = Vec::new();
         for vm in forks {
             if let Some(agent) = vm.agent.as_ref().filter(|_| serves) {

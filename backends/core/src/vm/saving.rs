@@ -110,12 +110,17 @@ impl Snapshot {
 }
 
 impl Host {
-    /// Reads a saved snapshot, of which machines can then be forked.
+    /// Reads a saved snapshot, of which machines can then be forked; `deterministic` holds for
+    /// all of them.
     ///
     /// # Errors
     /// `snapshot.not_found`, `snapshot.corrupt` and `snapshot.incompatible`, naming the part;
     /// `backend.*`, `file.*`.
-    pub async fn load(self: &Arc<Self>, directory: &Path) -> Result<Arc<Snapshot>> {
+    pub async fn load(
+        self: &Arc<Self>,
+        directory: &Path,
+        deterministic: bool,
+    ) -> Result<Arc<Snapshot>> {
         let directory = absolute(directory)?;
         let (saved, annotations) = tokio::task::spawn_blocking(move || {
             let saved = Saved::open(&directory)?;
@@ -152,6 +157,7 @@ impl Host {
             },
             memo: annotations.agent,
             name: annotations.name,
+            deterministic,
             deleted: AtomicBool::new(false),
         }))
     }

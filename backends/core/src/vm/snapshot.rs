@@ -24,6 +24,8 @@ pub struct Snapshot {
     pub(super) source: Source,
     /// None where the machine had no agent.
     pub(super) memo: Option<Memo>,
+    /// Every run from it is deterministic, as whoever loaded it wished.
+    pub(super) deterministic: bool,
     pub(super) deleted: AtomicBool,
 }
 
@@ -135,7 +137,7 @@ impl From<&str> for SnapshotSelector {
     }
 }
 
-/// How to restore.
+/// How a machine goes on from a snapshot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RestoreOptions {
     /// Hold the machine paused rather than leave it in the snapshot's state.

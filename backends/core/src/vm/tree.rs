@@ -73,6 +73,7 @@ impl Vm {
                 spec: self.spec.clone(),
             },
             memo,
+            deterministic: false,
             deleted: AtomicBool::new(false),
         });
         tree.current = Some(snapshot.id);
@@ -93,15 +94,13 @@ impl Vm {
         self.check(Operation::Restore)?;
         let snapshot = self.select(selector)?;
         let memo = self.memo_of(&snapshot);
+        let deterministic = options.deterministic || snapshot.deterministic;
         let held = self.agent.as_ref().map(|agent| (agent, agent.hold()));
-        let options_below = backend::RestoreOptions {
-            paused: options.paused,
-            deterministic: options.deterministic,
-        };
+        let options_below = backend::RestoreOptions { paused: options.paused, deterministic };
         let restored = self.machine.restore(snapshot.id, options_below).await;
         if let Some((_, held)) = held {
             match &restored {
-                Ok(_) => held.rewind(&memo, !options.deterministic),
+                Ok(_) => held.rewind(&memo, !deterministic),
                 Err(_) => held.release(),
             }
         }

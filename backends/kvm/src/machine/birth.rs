@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, mpsc};
 
 use tokio::sync::{oneshot, watch};
 use vmm_sys_util::eventfd::EventFd;
-use vmoon_core::backend::Status;
+use vmoon_core::backend::{RestoreOptions, Status};
 use vmoon_core::spec::{Guest, Identity};
 use vmoon_core::vsock::VsockStream;
 use vmoon_core::{BootSource, Cid, Console, Result, State};
@@ -36,7 +36,7 @@ pub(crate) enum Origin {
     /// It will boot.
     Boot(Box<BootSource>, Guest),
     /// It goes on from a snapshot, paused.
-    Snapshot(Arc<Frozen>),
+    Snapshot(Arc<Frozen>, RestoreOptions),
 }
 
 /// A machine that does not know yet which it is. Dropping it frees it.
@@ -232,7 +232,7 @@ impl Made {
         };
         match origin {
             Origin::Boot(source, guest) => actor.boot = Some((*source, guest)),
-            Origin::Snapshot(frozen) => actor.wake_up_in(frozen)?,
+            Origin::Snapshot(frozen, options) => actor.wake_up_in(frozen, options)?,
         }
         let connections = hosts.vsock.as_ref().map(VsockHost::take_inherited).unwrap_or_default();
         Ok((actor, wakeups, Born { hosts, connections }))
@@ -241,12 +241,13 @@ impl Made {
 
 impl Actor {
     /// Takes on the state of a snapshot, for the first time.
-    fn wake_up_in(&mut self, frozen: Arc<Frozen>) -> Result<()> {
+    fn wake_up_in(&mut self, frozen: Arc<Frozen>, options: RestoreOptions) -> Result<()> {
         self.shell.restore_state(&frozen, RestoreMode::Fresh, || {
             // SAFETY: the vCPUs have never run, and this thread alone drives the devices.
             unsafe { frozen.memory.fill(&self.shell.ram) }
                 .map_err(|error| cannot("map the machine's memory", error.into()))
         })?;
+        self.draw_entropy(frozen.id, options);
         self.image = Some(frozen.memory.clone());
         self.snapshots.insert(frozen.id, frozen);
         Ok(())

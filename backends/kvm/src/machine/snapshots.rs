@@ -79,9 +79,7 @@ impl Actor {
             self.crash(format!("a restore failed: {}", error.full_message()));
         })?;
         self.life.fetch_add(1, Ordering::SeqCst);
-        if let Some(entropy) = &self.entropy {
-            entropy.set(entropy_source(id, options));
-        }
+        self.draw_entropy(id, options);
         self.catch_up();
         let paused = options.paused || target.figures.paused;
         let state = if paused { State::Paused } else { State::Running };
@@ -91,6 +89,13 @@ impl Actor {
         let downtime = begun.elapsed();
         self.set_state(state, None);
         Ok(RestoreReport { dirty_pages, downtime })
+    }
+
+    /// What the guest draws from its entropy device in the life that begins.
+    pub(super) fn draw_entropy(&self, id: SnapshotId, options: RestoreOptions) {
+        if let Some(entropy) = &self.entropy {
+            entropy.set(entropy_source(id, options));
+        }
     }
 
     fn go_back(&mut self, target: &Arc<Frozen>) -> Result<u64> {

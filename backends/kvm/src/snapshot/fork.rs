@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use vmoon_core::Result;
-use vmoon_core::backend::Forked;
+use vmoon_core::backend::{Forked, RestoreOptions};
 use vmoon_core::spec::Identity;
 
 use super::frozen::{Frozen, KvmSnapshot};
@@ -11,8 +11,12 @@ use crate::machine::birth::Origin;
 use crate::machine::spare;
 
 /// Makes the machine, paused.
-pub(crate) async fn fork(frozen: Arc<Frozen>, identity: Identity) -> Result<Forked> {
-    let origin = Origin::Snapshot(frozen.clone());
+pub(crate) async fn fork(
+    frozen: Arc<Frozen>,
+    identity: Identity,
+    deterministic: bool,
+) -> Result<Forked> {
+    let origin = Origin::Snapshot(frozen.clone(), RestoreOptions { paused: true, deterministic });
     let (machine, connections) =
         spare::take(&frozen.plan)?.bear(frozen.plan.clone(), origin, &identity).await?;
     Ok(Forked { machine: Arc::new(machine), connections, snapshot: Arc::new(KvmSnapshot(frozen)) })

@@ -56,8 +56,8 @@ impl SnapshotImage for KvmSnapshot {
         self.0.figures
     }
 
-    async fn fork(&self, identity: Identity) -> Result<Forked> {
-        super::fork::fork(self.0.clone(), identity).await
+    async fn fork(&self, identity: Identity, deterministic: bool) -> Result<Forked> {
+        super::fork::fork(self.0.clone(), identity, deterministic).await
     }
 
     async fn disk(&self, index: usize) -> Result<Arc<dyn DiskContents>> {

@@ -49,7 +49,7 @@ impl SnapshotImage for FakeImage {
         SnapshotFigures { dirty_pages: 7, bytes: Bytes::kib(28), paused }
     }
 
-    async fn fork(&self, _: Identity) -> Result<Forked> {
+    async fn fork(&self, _: Identity, _: bool) -> Result<Forked> {
         let (machine, connections) = FakeMachine::fork(self);
         Ok(Forked { machine, connections, snapshot: Arc::new(self.clone()) })
     }

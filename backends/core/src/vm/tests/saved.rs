@@ -23,12 +23,12 @@ async fn a_snapshot_is_loaded_by_another_host_and_forked() {
     clean.save(&directory).await.unwrap();
 
     let (other, _backend) = host(Behaviour::default());
-    let loaded = other.load(&directory).await.unwrap();
+    let loaded = other.load(&directory, false).await.unwrap();
     assert_eq!((loaded.id(), loaded.name(), loaded.vm_id()), (clean.id(), "clean", vm.id()));
     assert_eq!((loaded.parent(), loaded.memory()), (Some(root.id()), clean.memory()));
     let apart = clean.created().duration_since(loaded.created()).unwrap();
     assert!(apart.as_micros() == 0, "{apart:?}");
-    let forks = loaded.fork(2).await.unwrap();
+    let forks = loaded.fork(2, RestoreOptions::default()).await.unwrap();
     for fork in &forks {
         assert_eq!(fork.state(), State::Running);
         // The connection that was idle lives on, and the guest heard of its life.
@@ -40,10 +40,13 @@ async fn a_snapshot_is_loaded_by_another_host_and_forked() {
     loaded.save(&folder.path().join("two")).await.unwrap();
     loaded.delete().await.unwrap();
     assert_eq!(loaded.delete().await.unwrap_err().code(), Code::SnapshotNotFound);
-    assert_eq!(loaded.fork(1).await.unwrap_err().code(), Code::SnapshotNotFound);
+    assert_eq!(
+        loaded.fork(1, RestoreOptions::default()).await.unwrap_err().code(),
+        Code::SnapshotNotFound
+    );
     assert_eq!(loaded.save(&directory).await.unwrap_err().code(), Code::SnapshotNotFound);
     assert_eq!(restore_fails(&forks[0], &loaded).await, Code::SnapshotNotFound);
-    let again = other.load(&folder.path().join("two")).await.unwrap();
+    let again = other.load(&folder.path().join("two"), false).await.unwrap();
     assert_eq!(again.id(), clean.id());
 }
 
@@ -53,7 +56,7 @@ async fn a_loaded_snapshot_is_the_machines_own_or_foreign() {
     let (host, vm, _machine) = booted(Behaviour::default()).await;
     let clean = vm.snapshot(None).await.unwrap();
     clean.save(&folder.path().join("clean")).await.unwrap();
-    let loaded = host.load(&folder.path().join("clean")).await.unwrap();
+    let loaded = host.load(&folder.path().join("clean"), false).await.unwrap();
     vm.restore(&loaded.clone().into(), RestoreOptions::default()).await.unwrap();
     assert_eq!(output(&vm, "echo x").await, "x\n");
     let other = host.boot(None, crate::vm::fake::spec()).await.unwrap();
@@ -68,8 +71,11 @@ async fn a_loaded_guest_that_does_not_confirm_its_life_is_an_error() {
     let deaf = Behaviour { confirms_life: false, ..Behaviour::default() };
     let (host, vm, _machine) = booted(deaf).await;
     vm.snapshot(None).await.unwrap().save(&folder.path().join("x")).await.unwrap();
-    let loaded = host.load(&folder.path().join("x")).await.unwrap();
-    assert_eq!(loaded.fork(1).await.unwrap_err().code(), Code::SnapshotEntropy);
+    let loaded = host.load(&folder.path().join("x"), false).await.unwrap();
+    assert_eq!(
+        loaded.fork(1, RestoreOptions::default()).await.unwrap_err().code(),
+        Code::SnapshotEntropy
+    );
 }
 
 /// Writes a manifest with changes, and a hash that fits.
@@ -92,7 +98,7 @@ async fn what_this_program_cannot_use_is_refused_by_name() {
     let refused = async |change: fn(&mut serde_json::Value)| {
         clean.save(&directory).await.unwrap();
         edit(&directory, change);
-        let error = host.load(&directory).await.unwrap_err();
+        let error = host.load(&directory, false).await.unwrap_err();
         (error.code(), error.message().to_owned())
     };
     for (change, code, word) in [
@@ -142,7 +148,7 @@ async fn a_backend_that_does_not_work_here_says_so() {
     let mut absent = FakeBackend::new("fake", Behaviour::default());
     absent.absent = Some("no hardware");
     let host = host_of(vec![Arc::new(absent)]);
-    let error = host.load(&folder.path().join("x")).await.unwrap_err();
+    let error = host.load(&folder.path().join("x"), false).await.unwrap_err();
     assert_eq!(error.code(), Code::BackendUnavailable);
     // The directory can be checked all the same.
     let saved = Saved::open(&folder.path().join("x")).unwrap();

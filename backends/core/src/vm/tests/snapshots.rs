@@ -136,7 +136,10 @@ async fn deleted_foreign_and_unknown_snapshots_change_nothing() {
     assert_eq!(unknown.code(), Code::SnapshotNotFound);
     assert!(unknown.hint().unwrap().contains("clean"));
     assert_eq!(fails(&other, clean.clone().into()).await.code(), Code::SnapshotForeign);
-    assert_eq!(gone.fork(1).await.unwrap_err().code(), Code::SnapshotNotFound);
+    assert_eq!(
+        gone.fork(1, RestoreOptions::default()).await.unwrap_err().code(),
+        Code::SnapshotNotFound
+    );
     output(&vm, "echo x").await;
     assert_eq!(machine.log(), ["exec echo x"]);
 }
@@ -175,7 +178,7 @@ async fn forks_have_identities_of_their_own_and_confirm_their_life() {
     let (host, vm, machine) = booted(Behaviour::default()).await;
     output(&vm, "echo x").await;
     let clean = snapshot(&vm, "clean").await;
-    let forks = clean.fork(3).await.unwrap();
+    let forks = clean.fork(3, RestoreOptions::default()).await.unwrap();
     let names: Vec<&str> = forks.iter().map(|fork| fork.name()).collect();
     assert_eq!(names, ["vm-1-fork-1", "vm-1-fork-2", "vm-1-fork-3"]);
     assert_eq!(host.list().len(), 4);
@@ -195,7 +198,10 @@ async fn forks_have_identities_of_their_own_and_confirm_their_life() {
     assert_eq!(foreign.code(), Code::SnapshotForeign);
     let own = snapshot(fork, "own").await;
     assert_eq!(own.parent(), Some(clean.id()));
-    assert_eq!(own.fork(1).await.unwrap()[0].name(), "vm-1-fork-1-fork-1");
+    assert_eq!(
+        own.fork(1, RestoreOptions::default()).await.unwrap()[0].name(),
+        "vm-1-fork-1-fork-1"
+    );
     assert_eq!(machine.connects(), 1);
     drop(forks);
     assert_eq!(host.list().len(), 1);
@@ -206,13 +212,13 @@ async fn a_fork_that_does_not_confirm_fails_them_all() {
     let (host, vm, _machine) =
         booted(Behaviour { confirms_life: false, ..Behaviour::default() }).await;
     let clean = snapshot(&vm, "clean").await;
-    let error = clean.fork(2).await.unwrap_err();
+    let error = clean.fork(2, RestoreOptions::default()).await.unwrap_err();
     assert_eq!(error.code(), Code::SnapshotEntropy);
     assert_eq!(host.list().len(), 1);
     // A paused one cannot be asked: its first command tells it.
     vm.pause().await.unwrap();
     let held = snapshot(&vm, "held").await;
-    let forks = held.fork(1).await.unwrap();
+    let forks = held.fork(1, RestoreOptions::default()).await.unwrap();
     assert_eq!(forks[0].state(), State::Paused);
     forks[0].resume().await.unwrap();
     output(&forks[0], "echo x").await;
