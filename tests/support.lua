@@ -94,4 +94,43 @@ function support.eventually(seconds, what, fn)
   end
 end
 
+--- Reads a whole file of the host.
+function support.read_file(path)
+  local file <close> = assert(io.open(path, "rb"))
+  return file:read "a"
+end
+
+--- Writes a whole file of the host.
+function support.write_file(path, text)
+  local file <close> = assert(io.open(path, "wb"))
+  file:write(text)
+end
+
+--- Asserts that two saved snapshots of a machine with one processor hold the same memory, byte by
+--- byte. KVM writes its clock for the guest, 32 bytes, whenever a processor enters the guest: those
+--- alone may differ.
+function support.same_memory(saved, expected)
+  local one = support.read_file(saved .. "/memory")
+  local other = support.read_file(expected .. "/memory")
+  if one == other then return end
+  support.same(#one, #other, "bytes of memory")
+  local places = {}
+  for page = 1, #one, 4096 do
+    if one:sub(page, page + 4095) ~= other:sub(page, page + 4095) then
+      for at = page, page + 4095, 32 do
+        if one:sub(at, at + 31) ~= other:sub(at, at + 31) then places[#places + 1] = ("%#x"):format(at - 1) end
+      end
+    end
+  end
+  if #places > 1 then error("memory differs at " .. table.concat(places, " ", 1, math.min(#places, 20)), 2) end
+end
+
+--- A new folder on the host, removed with all that is in it when it is closed.
+function support.folder()
+  local path = os.tmpname()
+  os.remove(path)
+  os.execute(("mkdir '%s'"):format(path))
+  return setmetatable({ path = path }, { __close = function() os.execute(("rm -rf '%s'"):format(path)) end })
+end
+
 return support

@@ -42,11 +42,14 @@ scripts! {
     balloon
     close
     console
+    device_writes
     disks
     errors
     exec
+    forks
     lifecycle
     many_machines
+    restores
     saved
     snapshot_tree
     snapshots
