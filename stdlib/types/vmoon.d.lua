@@ -36,7 +36,7 @@
 ---@field hint? string what to do about it
 
 ---@class vmoon.Disk
----@field path string a raw image
+---@field path string a raw image; beneath an overlay, or to be read only, one in the format qcow2 too
 ---@field readonly? boolean
 ---@field mode? "overlay"|"direct" `"overlay"` (the default) keeps writes in memory, part of each snapshot
 
@@ -54,7 +54,8 @@
 ---@field cmdline? string appended to the kernel's command line
 ---@field cpus? integer number of vCPUs; 1 by default
 ---@field memory? vmoon.Size `"256MiB"` by default
----@field disks? vmoon.Disk[] the first is `/dev/vda`
+---@field root? string|vmoon.Disk the image of a distribution's root file system (without partitions), which `guest = "linux"` boots with the agent in place; it is `/dev/vda`
+---@field disks? vmoon.Disk[] the first is `/dev/vda`, or `/dev/vdb` where there is a `root`
 ---@field shares? vmoon.Share[]
 ---@field net? boolean a network interface; none by default
 ---@field vsock? boolean|{ cid: integer? } on by default, with a free CID
@@ -82,6 +83,7 @@
 ---@field balloon_reclaims_host_memory boolean
 ---@field entropy boolean
 ---@field disks boolean
+---@field qcow2 boolean whether qcow2 images can lie beneath overlays
 ---@field shares boolean
 ---@field net boolean
 ---@field rosetta boolean

@@ -189,14 +189,59 @@ t.case("an image that shrinks beneath a machine is an error where it ends, and o
   t.same(read(vm, 40), "\0", "what is there again")
 end)
 
-t.case("what is no raw image is refused by its name", function()
-  local qcow2 = folder .. "/disk.qcow2"
-  local file = assert(io.open(qcow2, "wb"))
-  file:write("QFI\xfb\0\0\0\3", ("\0"):rep(504))
+--- An image in the format qcow2 (QEMU docs/interop/qcow2.rst) of 256 KiB, of which only the second
+--- cluster of 64 KiB holds anything: sectors full of the letter q.
+local function qcow2(name, fields)
+  local CLUSTER <const>, COPIED <const> = 1 << 16, 1 << 63
+  local at = { header = 0, l1 = 1, l2 = 2, refcounts = 3, refcount_block = 4, data = 5 }
+  local clusters = {
+    string.pack(">c4 I4 I8 I4 I4 I8 I4 I4 I8 I8 I4 I4 I8 I8 I8 I8 I4 I4",
+      "QFI\xfb", 3, fields.backing or 0, 0, 16, 4 * CLUSTER, fields.encryption or 0,
+      1, at.l1 * CLUSTER, at.refcounts * CLUSTER, 1, 0, 0, fields.incompatible or 0, 0, 0, 4, 104),
+    string.pack(">i8", at.l2 * CLUSTER | COPIED),
+    string.pack(">i8i8", 0, at.data * CLUSTER | COPIED),
+    string.pack(">I8", at.refcount_block * CLUSTER),
+    string.pack(">I2", 1):rep(6),
+    ("q"):rep(CLUSTER),
+  }
+  local path = folder .. "/" .. name
+  local file <close> = assert(io.open(path, "wb"))
+  for _, bytes in ipairs(clusters) do file:write(bytes, ("\0"):rep(CLUSTER - #bytes)) end
+  return path
+end
+
+t.case("a qcow2 image lies beneath an overlay like any other", function()
+  local base, copy = qcow2("disk.qcow2", {}), folder .. "/copy"
+  local vm <close> = vmoon.boot { disks = { { path = base } } }
+  t.same(read(vm, 127) .. read(vm, 128) .. read(vm, 255) .. read(vm, 256), "\0qq\0", "at first")
+  t.same(vm:exec("blk read 512 1").stderr, "blk: out of range\n", "the end")
+  write(vm, 130, "X")
+  local snap <close> = vm:snapshot()
+  write(vm, 130, "Y")
+  local fork <close> = snap:fork()
+  t.same(read(fork, 130) .. read(fork, 131) .. read(vm, 130), "XqY", "the fork's, and the machine's")
+  vm:commit_disk(1, copy)
+  t.same(sector_of(copy, 127) .. sector_of(copy, 130), ("\0"):rep(SECTOR) .. ("Y"):rep(SECTOR), "the copy")
+  t.same(sector_of(copy, 511), ("\0"):rep(SECTOR), "its last sector")
+  t.same(sector_of(copy, 512), nil, "its end")
+end)
+
+t.case("images that cannot be read, or written, are refused by their format and the reason", function()
+  local function refused(path, reason, mode)
+    local err = t.raises("vm.spec", vmoon.create, { disks = { { path = path, mode = mode } } })
+    assert(t.words(err):find(reason, 1, true), t.words(err))
+    assert(t.words(err):find("qemu-img convert -O raw " .. path, 1, true), t.words(err))
+  end
+  refused(qcow2("whole", {}), "beneath an overlay only", "direct")
+  refused(qcow2("backed", { backing = 200 }), "has a backing file")
+  refused(qcow2("secret", { encryption = 2 }), "is encrypted")
+  refused(qcow2("apart", { incompatible = 1 << 2 }), "has its data in another file")
+  refused(qcow2("newer", { incompatible = 1 << 9 }), "no qcow2 image that can be read")
+  local vmdk = folder .. "/disk.vmdk"
+  local file = assert(io.open(vmdk, "wb"))
+  file:write("KDMV", ("\0"):rep(508))
   file:close()
-  local err = t.raises("vm.spec", vmoon.create, { disks = { { path = qcow2 } } })
-  assert(t.words(err):find "format qcow2", t.words(err))
-  assert(t.words(err):find("qemu-img convert -O raw " .. qcow2, 1, true), t.words(err))
+  refused(vmdk, "format vmdk")
   local odd = folder .. "/odd"
   assert(os.execute("truncate -s 513 " .. odd))
   t.raises("vm.spec", vmoon.create, { disks = { { path = odd } } })

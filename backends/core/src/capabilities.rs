@@ -44,6 +44,8 @@ pub struct Capabilities {
     pub balloon_reclaims_host_memory: Capability,
     pub entropy: Capability,
     pub disks: Capability,
+    /// Whether images in the format qcow2 can lie beneath overlays.
+    pub qcow2: Capability,
     pub shares: Capability,
     pub net: Capability,
     pub rosetta: Capability,
@@ -55,7 +57,7 @@ pub struct Capabilities {
 
 impl Capabilities {
     /// The features by name, in the order in which people are shown them.
-    pub fn features(&self) -> [(&'static str, &Capability); 12] {
+    pub fn features(&self) -> [(&'static str, &Capability); 13] {
         [
             ("snapshot", &self.snapshot),
             ("fork", &self.fork),
@@ -65,6 +67,7 @@ impl Capabilities {
             ("balloon_reclaims_host_memory", &self.balloon_reclaims_host_memory),
             ("entropy", &self.entropy),
             ("disks", &self.disks),
+            ("qcow2", &self.qcow2),
             ("shares", &self.shares),
             ("net", &self.net),
             ("rosetta", &self.rosetta),

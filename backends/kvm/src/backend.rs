@@ -47,6 +47,7 @@ impl Backend for KvmBackend {
             balloon_reclaims_host_memory: Capability::Yes,
             entropy: Capability::Yes,
             disks: Capability::Yes,
+            qcow2: Capability::Yes,
             shares: Capability::no("there is no virtio-fs device"),
             net: Capability::no("there is no network device; use vsock and vm:forward"),
             rosetta: Capability::no("Rosetta exists on Apple silicon only"),

@@ -1,11 +1,10 @@
 //! What a spec must fulfil before anything starts.
 
-use std::io::Read;
 use std::path::Path;
 
-use crate::disk::format;
+use crate::disk::format::{Head, ImageFormat};
 use crate::error::{Code, Error, Result};
-use crate::spec::{Disk, MachineSpec, Share};
+use crate::spec::{Disk, DiskMode, MachineSpec, Share};
 use crate::units::Bytes;
 
 /// The least memory of a machine: a kernel, its page tables and the rings of its devices need
@@ -96,7 +95,7 @@ fn check_disk(number: usize, disk: &Disk) -> Result<()> {
         let error = Error::new(Code::VmSpec, format!("{what}, {problem}"));
         Err(error.with_hint(hint).with_detail("path", path.to_string()))
     };
-    let mut file =
+    let file =
         std::fs::File::open(&disk.path).map_err(|error| file_error(&what, &disk.path, error))?;
     let metadata = file.metadata().map_err(|error| file_error(&what, &disk.path, error))?;
     if metadata.is_dir() {
@@ -113,13 +112,24 @@ fn check_disk(number: usize, disk: &Disk) -> Result<()> {
             format!("make it as large as the disk: truncate -s 1G {path}"),
         );
     }
-    let mut head = [0; format::HEAD];
-    let count = file.read(&mut head).map_err(|error| file_error(&what, &disk.path, error))?;
-    if let Some(name) = format::foreign(&head[..count]) {
-        return wrong(
-            format!("is in the format {name}; disks are raw images"),
-            format!("qemu-img convert -O raw {path} {path}.raw"),
-        );
+    let head = Head::read(&file).map_err(|error| file_error(&what, &disk.path, error))?;
+    let convert = || format!("qemu-img convert -O raw {path} {path}.raw");
+    match head.format() {
+        ImageFormat::Raw => {}
+        ImageFormat::Qcow2 if disk.mode == DiskMode::Direct && !disk.readonly => {
+            let problem = "is in the format qcow2, which is read beneath an overlay only";
+            return wrong(problem.to_owned(), format!("mode = \"overlay\", or: {}", convert()));
+        }
+        ImageFormat::Qcow2 => {
+            return match head.qcow2_refusal() {
+                Some(reason) => wrong(format!("is in the format qcow2 and {reason}"), convert()),
+                None => Ok(()),
+            };
+        }
+        ImageFormat::Other(name) => {
+            let problem = format!("is in the format {name}; disks are raw or qcow2 images");
+            return wrong(problem, convert());
+        }
     }
     if !metadata.len().is_multiple_of(SECTOR) {
         let bytes = metadata.len();
@@ -225,9 +235,10 @@ mod tests {
         };
         assert!(message(said(b"")).contains("is empty"));
         assert!(message(said(&[0; 513])).contains("513 bytes"));
-        let qcow2 = message(said(b"QFI\xfb\0\0\0\x03"));
-        assert!(qcow2.contains("format qcow2"), "{qcow2}");
-        assert!(qcow2.contains("qemu-img convert -O raw"), "{qcow2}");
+        for (bytes, word) in [(&b"QFI\xfb\0\0\0\x03"[..], "cut off"), (b"KDMV", "format vmdk")] {
+            let said = message(said(bytes));
+            assert!(said.contains(word) && said.contains("qemu-img convert -O raw"), "{said}");
+        }
         assert!(said(&[0; 512]).is_ok());
     }
 

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use super::check;
 use crate::backend::{Backend, check_capability};
 use crate::capabilities::Capabilities;
+use crate::disk::format::{Head, ImageFormat};
 use crate::error::{Code, Error, Result};
-use crate::spec::{Guest, MachineSpec};
+use crate::spec::{Disk, Guest, MachineSpec};
 
 /// The backend that was asked for, or the first that works here and can do what the spec asks.
 ///
@@ -87,15 +88,20 @@ fn unknown(backends: &[Arc<dyn Backend>], name: &str) -> Error {
         .with_detail("backend", name)
 }
 
+fn is_qcow2(disk: &Disk) -> bool {
+    Head::of(&disk.path).is_ok_and(|head| head.format() == ImageFormat::Qcow2)
+}
+
 /// Checks everything that the spec asks for.
 fn can(backend: &dyn Backend, spec: &MachineSpec) -> Result<()> {
     let name = backend.name();
     let capabilities = backend.capabilities();
     check::cpus(spec.cpus, capabilities.max_cpus, name)?;
-    let Capabilities { disks, shares, net, vsock, balloon, entropy, rosetta, linux, .. } =
+    let Capabilities { disks, qcow2, shares, net, vsock, balloon, entropy, rosetta, linux, .. } =
         &capabilities;
     let asked = [
         (!spec.disks.is_empty(), "a disk", disks),
+        (spec.disks.iter().any(is_qcow2), "a qcow2 image", qcow2),
         (!spec.shares.is_empty(), "a shared directory", shares),
         (spec.net, "a network interface", net),
         (spec.vsock.is_some(), "vsock", vsock),

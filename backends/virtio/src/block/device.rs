@@ -7,13 +7,14 @@ use vmoon_core::error::Result;
 use vmoon_core::spec::{Disk as DiskSpec, DiskMode};
 
 use super::contents::BlockHost;
+use super::discard::{self, Kind, Range, Refusal};
 use super::disk::Disk;
 use super::image::{Image, SECTOR};
 use super::overlay::Overlay;
 use super::state::BlockState;
 use crate::device::{COMMON_FEATURES, Device, DeviceError, DeviceKind, RestoreMode, Signals};
 use crate::memory::GuestMemory;
-use crate::ring::{Chain, Ring};
+use crate::ring::{Chain, Cursor, Ring};
 use crate::state::{DeviceState, STATE_VERSION};
 
 const REQUESTS: usize = 0;
@@ -32,6 +33,8 @@ const TYPE_IN: u32 = 0;
 const TYPE_OUT: u32 = 1;
 const TYPE_FLUSH: u32 = 4;
 const TYPE_GET_ID: u32 = 8;
+const TYPE_DISCARD: u32 = 11;
+const TYPE_WRITE_ZEROES: u32 = 13;
 
 /// The length of a request's header and of its status, in bytes.
 const HEADER: u32 = 16;
@@ -126,6 +129,8 @@ impl BlockDevice {
             TYPE_OUT => self.transfer(sector, reader.remaining(), |device, offset| {
                 device.copy_out(offset, &mut reader)
             }),
+            TYPE_DISCARD => self.clear(discard::Kind::Discard, &mut reader),
+            TYPE_WRITE_ZEROES => self.clear(discard::Kind::WriteZeroes, &mut reader),
             TYPE_FLUSH => self.disk.flush().map(|()| Status::Ok),
             TYPE_GET_ID => {
                 let mut id = [0; ID_LENGTH];
@@ -165,8 +170,36 @@ impl BlockDevice {
         Ok(Status::Ok)
     }
 
+    /// Discards sectors, or writes zeroes to them.
+    fn clear(&mut self, kind: Kind, from: &mut Cursor<'_>) -> io::Result<Status> {
+        let mut segment = [0; discard::SEGMENT];
+        if self.disk.is_readonly()
+            || from.remaining() as usize != segment.len()
+            || from.read(&mut segment) < segment.len()
+        {
+            return Ok(Status::IoError);
+        }
+        let Range { sector, length } = match discard::parse(kind, &segment) {
+            Ok(range) => range,
+            Err(Refusal::Unsupported) => return Ok(Status::Unsupported),
+            Err(Refusal::TooLarge) => return Ok(Status::IoError),
+        };
+        let end = sector.checked_add(length / SECTOR);
+        if end.is_none_or(|end| end > self.disk.sectors()) {
+            return Ok(Status::IoError);
+        }
+        match kind {
+            Kind::Discard => self.disk.discard(sector * SECTOR, length)?,
+            Kind::WriteZeroes => self.disk.write_zeroes(sector * SECTOR, length)?,
+        }
+        if self.write_through {
+            self.disk.flush()?;
+        }
+        Ok(Status::Ok)
+    }
+
     /// From the disk to the guest.
-    fn copy_in(&mut self, mut offset: u64, to: &mut crate::ring::Cursor<'_>) -> io::Result<()> {
+    fn copy_in(&mut self, mut offset: u64, to: &mut Cursor<'_>) -> io::Result<()> {
         while to.remaining() > 0 {
             let count = CHUNK.min(to.remaining() as usize);
             self.disk.read(offset, &mut self.buffer[..count])?;
@@ -178,7 +211,7 @@ impl BlockDevice {
     }
 
     /// From the guest to the disk.
-    fn copy_out(&mut self, mut offset: u64, from: &mut crate::ring::Cursor<'_>) -> io::Result<()> {
+    fn copy_out(&mut self, mut offset: u64, from: &mut Cursor<'_>) -> io::Result<()> {
         while from.remaining() > 0 {
             let count = from.read(&mut self.buffer);
             self.disk.write(offset, &self.buffer[..count])?;
@@ -203,8 +236,8 @@ impl Device for BlockDevice {
     }
 
     fn features(&self) -> u64 {
-        let read_only = if self.disk.is_readonly() { FEATURE_READ_ONLY } else { 0 };
-        COMMON_FEATURES | FEATURE_SEG_MAX | FEATURE_BLOCK_SIZE | FEATURE_FLUSH | read_only
+        let writes = if self.disk.is_readonly() { FEATURE_READ_ONLY } else { discard::FEATURES };
+        COMMON_FEATURES | FEATURE_SEG_MAX | FEATURE_BLOCK_SIZE | FEATURE_FLUSH | writes
     }
 
     fn activate(&mut self, features: u64) {
@@ -212,9 +245,10 @@ impl Device for BlockDevice {
         self.write_through = features & FEATURE_FLUSH == 0;
     }
 
-    /// `capacity`, `seg_max` and `blk_size` (virtio 1.3 section 5.2.4).
+    /// `capacity`, `seg_max`, `blk_size` and the limits of discards (virtio 1.3 section 5.2.4).
     fn read_config(&self, offset: u64, data: &mut [u8]) {
-        let mut config = [0; 24];
+        let mut config = [0; 60];
+        discard::configure(&mut config);
         config[..8].copy_from_slice(&self.disk.sectors().to_le_bytes());
         config[12..16].copy_from_slice(&MAX_SEGMENTS.to_le_bytes());
         config[20..24].copy_from_slice(&512_u32.to_le_bytes());

@@ -1,6 +1,7 @@
 //! A disk that the guest reads and writes.
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 use vmoon_core::disk::DiskContents;
@@ -69,9 +70,51 @@ impl Disk {
         Ok(())
     }
 
+    /// Gives back the room of a range whose contents the guest does not need. Above an image, what
+    /// is beneath shows again: the guest may read anything there.
+    pub(super) fn discard(&mut self, offset: u64, length: u64) -> io::Result<()> {
+        let Contents { image, overlay } = &mut self.contents;
+        let Some(overlay) = overlay else { return image.discard(offset, length) };
+        for index in whole_clusters(image, offset, length) {
+            overlay.remove(index);
+        }
+        Ok(())
+    }
+
+    /// Makes a range read as zeroes.
+    pub(super) fn write_zeroes(&mut self, offset: u64, length: u64) -> io::Result<()> {
+        const ZEROES: [u8; CLUSTER_SIZE] = [0; CLUSTER_SIZE];
+        let Contents { image, overlay } = &mut self.contents;
+        let Some(overlay) = overlay else { return image.write_zeroes(offset, length) };
+        let whole = whole_clusters(image, offset, length);
+        for index in whole.clone() {
+            overlay.zero(index);
+        }
+        let (mut position, end) = (offset, offset + length);
+        while position < end {
+            if whole.contains(&(position / CLUSTER)) {
+                position = end.min(whole.end * CLUSTER);
+                continue;
+            }
+            let (_, _, count) =
+                piece(position, usize::try_from(end - position).unwrap_or(CLUSTER_SIZE));
+            self.write(position, &ZEROES[..count])?;
+            position += count as u64;
+        }
+        Ok(())
+    }
+
     /// Makes what was written last. An overlay is memory: it lasts as long as the machine, and
     /// nothing could make it last longer.
     pub(super) fn flush(&self) -> io::Result<()> {
         if self.overlay().is_some() || self.readonly { Ok(()) } else { self.image().flush() }
     }
+}
+
+/// The clusters of which a range leaves nothing out; the last one of the image may be shorter.
+fn whole_clusters(image: &Image, offset: u64, length: u64) -> Range<u64> {
+    let end = offset + length;
+    let last = if end == image.length() { end.div_ceil(CLUSTER) } else { end / CLUSTER };
+    let first = offset.div_ceil(CLUSTER);
+    first..last.max(first)
 }

@@ -1,4 +1,4 @@
-//! A raw image on the host.
+//! An image on the host.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
@@ -8,7 +8,10 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 use vmoon_core::disk::extents::extents;
+use vmoon_core::disk::format::{Head, ImageFormat};
 use vmoon_core::error::{Code, Error, Result};
+
+use super::qcow2::Qcow2;
 
 /// The unit of the device, in bytes.
 pub(super) const SECTOR: u64 = 512;
@@ -17,7 +20,10 @@ pub(super) const SECTOR: u64 = 512;
 /// that shrinks fails where it ends.
 #[derive(Debug)]
 pub(super) struct Image {
+    /// The file, whatever its format: its lock is held by this descriptor.
     file: File,
+    /// What is in it, where that is not the disk byte by byte.
+    qcow2: Option<Qcow2>,
     path: PathBuf,
     length: u64,
     writable: bool,
@@ -34,7 +40,16 @@ impl Image {
             .write(writable)
             .open(path)
             .map_err(|error| open_error(path, writable, error))?;
-        let length = length(&file).map_err(|error| open_error(path, writable, error))?;
+        let failed = |error| open_error(path, writable, error);
+        let head = Head::read(&file).map_err(failed)?;
+        let qcow2 = match head.format() {
+            ImageFormat::Qcow2 => Some(Qcow2::open(path, &file, &head)?),
+            _ => None,
+        };
+        let length = match &qcow2 {
+            Some(qcow2) => Some(qcow2.length()),
+            None => length(&file).map_err(failed)?,
+        };
         let wrong = |what: &str| {
             Error::new(Code::VmSpec, format!("disk {} {what}", path.display()))
                 .with_hint("a disk is a raw image, a whole number of sectors of 512 bytes long")
@@ -47,7 +62,7 @@ impl Image {
         if !length.is_multiple_of(SECTOR) {
             return Err(wrong(&format!("has {length} bytes, which is no whole number of sectors")));
         }
-        Ok(Self { file, path: path.to_owned(), length, writable })
+        Ok(Self { file, qcow2, path: path.to_owned(), length, writable })
     }
 
     /// Takes the file's lock: shared to read it, for oneself alone to write to it. It goes with the
@@ -85,11 +100,17 @@ impl Image {
     }
 
     pub(super) fn read(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
-        self.file.read_exact_at(bytes, offset)
+        match &self.qcow2 {
+            Some(qcow2) => qcow2.read(offset, bytes),
+            None => self.file.read_exact_at(bytes, offset),
+        }
     }
 
-    /// The ranges that are not holes.
+    /// The ranges outside of which all is zero.
     pub(super) fn data(&self) -> io::Result<Vec<Range<u64>>> {
+        if let Some(qcow2) = &self.qcow2 {
+            return qcow2.data();
+        }
         // What is missing would pass for a hole.
         if length(&self.file)?.is_none_or(|length| length < self.length) {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the image has shrunk"));
@@ -99,6 +120,46 @@ impl Image {
 
     pub(super) fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.file.write_all_at(bytes, offset)
+    }
+
+    /// Gives back the room of a range, where the file system can.
+    pub(super) fn discard(&self, offset: u64, length: u64) -> io::Result<()> {
+        self.punch(offset, length).map(drop)
+    }
+
+    /// Makes a range read as zeroes.
+    pub(super) fn write_zeroes(&self, offset: u64, length: u64) -> io::Result<()> {
+        static ZEROES: [u8; 64 << 10] = [0; 64 << 10];
+        if self.punch(offset, length)? {
+            return Ok(());
+        }
+        let (mut position, end) = (offset, offset + length);
+        while position < end {
+            let count =
+                usize::try_from(end - position).map_or(ZEROES.len(), |rest| rest.min(ZEROES.len()));
+            self.write(position, &ZEROES[..count])?;
+            position += count as u64;
+        }
+        Ok(())
+    }
+
+    /// Makes a range of the file a hole, which reads as zeroes; whether the file system can.
+    #[cfg(target_os = "linux")]
+    fn punch(&self, offset: u64, length: u64) -> io::Result<bool> {
+        use rustix::fs::{FallocateFlags, fallocate};
+        use rustix::io::Errno;
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        match fallocate(&self.file, flags, offset, length) {
+            Ok(()) => Ok(true),
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    #[allow(clippy::unused_self, clippy::unnecessary_wraps, reason = "as on Linux")]
+    fn punch(&self, _: u64, _: u64) -> io::Result<bool> {
+        Ok(false)
     }
 
     pub(super) fn flush(&self) -> io::Result<()> {

@@ -1,11 +1,13 @@
-//! The block device (virtio 1.3 section 5.2): a raw image, written in place or under an overlay
-//! in memory.
+//! The block device (virtio 1.3 section 5.2): a raw image, written in place, or one that is raw or
+//! qcow2 under an overlay in memory.
 
 mod contents;
 mod device;
+mod discard;
 mod disk;
 mod image;
 mod overlay;
+mod qcow2;
 mod state;
 #[cfg(test)]
 mod tests;

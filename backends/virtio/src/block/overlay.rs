@@ -1,6 +1,6 @@
 //! Blocks written above a read-only image, shared between snapshots.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use serde::de::{Deserializer, Error as _, SeqAccess, Visitor};
 use serde::ser::{SerializeSeq, Serializer};
@@ -13,8 +13,8 @@ pub const CLUSTER_SIZE: usize = 4096;
 const FANOUT: usize = 64;
 /// log2 of [`FANOUT`].
 const FANOUT_BITS: u32 = FANOUT.trailing_zeros();
-/// Levels above the clusters: 64^9 clusters are more than any disk has.
-const DEPTH: u32 = 9;
+/// Bits of a cluster's index, a whole number of levels: more than any disk has.
+const INDEX_BITS: u32 = 9 * FANOUT_BITS;
 
 /// A cluster's bytes.
 type Cluster = [u8; CLUSTER_SIZE];
@@ -26,6 +26,8 @@ type Cluster = [u8; CLUSTER_SIZE];
 #[derive(Clone, Default)]
 pub struct Overlay {
     root: Option<Arc<Node>>,
+    /// Levels of inner nodes above the leaves: as many as the largest index needs.
+    height: u32,
     count: u64,
 }
 
@@ -68,6 +70,23 @@ impl<T> Children<T> {
         &mut self.items[rank]
     }
 
+    fn set(&mut self, place: u32, item: Arc<T>) {
+        let rank = self.rank(place);
+        if self.present & (1 << place) == 0 {
+            self.items.insert(rank, item);
+            self.present |= 1 << place;
+        } else {
+            self.items[rank] = item;
+        }
+    }
+
+    fn remove(&mut self, place: u32) {
+        if self.present & (1 << place) != 0 {
+            self.items.remove(self.rank(place));
+            self.present &= !(1 << place);
+        }
+    }
+
     /// The places present, ascending.
     fn places(&self) -> impl Iterator<Item = (u32, &Arc<T>)> {
         (0..64).filter(|place| self.present & (1 << place) != 0).zip(&self.items)
@@ -78,6 +97,12 @@ impl<T> Children<T> {
 #[allow(clippy::cast_possible_truncation, reason = "six bits")]
 const fn place(index: u64, level: u32) -> u32 {
     ((index >> (level * FANOUT_BITS)) & (FANOUT as u64 - 1)) as u32
+}
+
+impl Node {
+    const fn empty(level: u32) -> Self {
+        if level == 0 { Self::Leaf(Children::EMPTY) } else { Self::Inner(Children::EMPTY) }
+    }
 }
 
 impl Overlay {
@@ -99,8 +124,8 @@ impl Overlay {
     /// A cluster, if it was written. The index counts clusters from the start of the disk, and
     /// is below 2^54.
     pub fn get(&self, index: u64) -> Option<&[u8; CLUSTER_SIZE]> {
-        let mut node = self.root.as_deref()?;
-        let mut level = DEPTH - 1;
+        let mut node = self.root.as_deref().filter(|_| self.reaches(index))?;
+        let mut level = self.height;
         loop {
             match node {
                 Node::Inner(children) => node = children.get(place(index, level))?,
@@ -108,6 +133,11 @@ impl Overlay {
             }
             level -= 1;
         }
+    }
+
+    /// Whether the tree is high enough for a cluster.
+    const fn reaches(&self, index: u64) -> bool {
+        index >> ((self.height + 1) * FANOUT_BITS) == 0
     }
 
     /// A cluster to write to; `fill` provides the bytes beneath it on the first write.
@@ -126,27 +156,46 @@ impl Overlay {
             initial = Some(cluster);
             self.count += 1;
         }
-        let root = self.root.get_or_insert_with(|| Arc::new(Node::Inner(Children::EMPTY)));
+        let cluster = self
+            .leaf(index)
+            .get_or_insert_with(place(index, 0), || initial.unwrap_or([0; CLUSTER_SIZE]));
+        Ok(Arc::make_mut(cluster))
+    }
+
+    /// Makes a cluster all zero; such clusters share one.
+    pub fn zero(&mut self, index: u64) {
+        static ZEROES: LazyLock<Arc<Cluster>> = LazyLock::new(|| Arc::new([0; CLUSTER_SIZE]));
+        self.count += u64::from(self.get(index).is_none());
+        self.leaf(index).set(place(index, 0), ZEROES.clone());
+    }
+
+    /// Forgets what was written to a cluster: what is beneath shows again.
+    pub fn remove(&mut self, index: u64) {
+        if self.get(index).is_some() {
+            self.leaf(index).remove(place(index, 0));
+            self.count -= 1;
+        }
+    }
+
+    /// The leaf of a cluster, of this overlay alone.
+    fn leaf(&mut self, index: u64) -> &mut Children<Cluster> {
+        while !self.reaches(index) {
+            let below = self.root.take();
+            self.root =
+                below.map(|root| Arc::new(Node::Inner(Children { present: 1, items: vec![root] })));
+            self.height += 1;
+        }
+        let mut level = self.height;
+        let root = self.root.get_or_insert_with(|| Arc::new(Node::empty(level)));
         let mut node = Arc::make_mut(root);
-        let mut level = DEPTH - 1;
         loop {
             match node {
                 Node::Inner(children) => {
-                    let child = children.get_or_insert_with(place(index, level), || {
-                        if level == 1 {
-                            Node::Leaf(Children::EMPTY)
-                        } else {
-                            Node::Inner(Children::EMPTY)
-                        }
-                    });
+                    let child =
+                        children.get_or_insert_with(place(index, level), || Node::empty(level - 1));
                     node = Arc::make_mut(child);
                 }
-                Node::Leaf(children) => {
-                    let cluster = children.get_or_insert_with(place(index, 0), || {
-                        initial.unwrap_or([0; CLUSTER_SIZE])
-                    });
-                    return Ok(Arc::make_mut(cluster));
-                }
+                Node::Leaf(children) => return children,
             }
             level -= 1;
         }
@@ -229,7 +278,7 @@ impl<'de> Deserialize<'de> for Overlay {
             fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Overlay, A::Error> {
                 let mut overlay = Overlay::new();
                 while let Some(saved) = list.next_element::<SavedCluster<Vec<u8>>>()? {
-                    if saved.index >> (DEPTH * FANOUT_BITS) != 0 {
+                    if saved.index >> INDEX_BITS != 0 {
                         return Err(A::Error::custom("a cluster's index is out of range"));
                     }
                     let bytes: &Cluster = saved.bytes.as_slice().try_into().map_err(|_| {
@@ -261,7 +310,8 @@ mod tests {
     proptest! {
         #[test]
         fn is_a_map_and_clones_are_independent(
-            first in prop::collection::vec((0_u64..1 << 54, any::<u8>()), 0..40),
+            first in prop::collection::vec(
+                (prop_oneof![0_u64..5000, 0_u64..1 << 54], any::<u8>()), 0..40),
             second in prop::collection::vec((0_u64..200, any::<u8>()), 0..40),
         ) {
             let mut overlay = Overlay::new();
@@ -273,8 +323,20 @@ mod tests {
             let snapshot = overlay.clone();
             let frozen = expected.clone();
             for &(index, byte) in &second {
-                write(&mut overlay, index, byte);
-                expected.insert(index, byte);
+                match byte % 4 {
+                    0 => {
+                        overlay.zero(index);
+                        expected.insert(index, 0);
+                    }
+                    1 => {
+                        overlay.remove(index);
+                        expected.remove(&index);
+                    }
+                    _ => {
+                        write(&mut overlay, index, byte);
+                        expected.insert(index, byte);
+                    }
+                }
             }
             for (overlay, expected) in [(&snapshot, &frozen), (&overlay, &expected)] {
                 let mut found = BTreeMap::new();

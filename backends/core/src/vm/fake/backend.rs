@@ -67,6 +67,7 @@ impl FakeBackend {
                 balloon_reclaims_host_memory: yes.clone(),
                 entropy: yes.clone(),
                 disks: yes.clone(),
+                qcow2: yes.clone(),
                 shares: Capability::no("it has no file system device"),
                 net: Capability::no("it has no network device"),
                 rosetta: Capability::no("needs Apple silicon"),

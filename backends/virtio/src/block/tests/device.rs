@@ -1,4 +1,4 @@
-//! The device driven as a guest's driver would, above a real file.
+//! Requests, one at a time.
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -11,7 +11,7 @@ use vm_memory::{Bytes, GuestAddress};
 use vmoon_core::error::Code;
 use vmoon_core::spec::{Disk as DiskSpec, DiskMode};
 
-use super::BlockDevice;
+use crate::block::{BlockDevice, BlockState};
 use crate::device::{Device, DeviceError, RestoreMode};
 use crate::memory::GuestMemory;
 use crate::ring::driver::{DriverQueue, memory};
@@ -21,16 +21,16 @@ const HEADER: u64 = 0x10_0000;
 const DATA: u64 = 0x10_1000;
 const STATUS: u64 = 0x10_0100;
 /// Sectors of the image: it ends within a cluster.
-const SECTORS: u64 = 67;
+pub(super) const SECTORS: u64 = 67;
 
-struct Guest {
-    device: BlockDevice,
+pub(super) struct Guest {
+    pub(super) device: BlockDevice,
     memory: GuestMemory,
     driver: DriverQueue,
     queues: Vec<Queue>,
 }
 
-fn image() -> NamedTempFile {
+pub(super) fn image() -> NamedTempFile {
     let mut file = NamedTempFile::new().unwrap();
     for sector in 0..SECTORS {
         file.write_all(&[u8::try_from(sector).unwrap(); 512]).unwrap();
@@ -38,12 +38,12 @@ fn image() -> NamedTempFile {
     file
 }
 
-fn open(path: &Path, readonly: bool, mode: DiskMode) -> vmoon_core::Result<BlockDevice> {
+pub(super) fn open(path: &Path, readonly: bool, mode: DiskMode) -> vmoon_core::Result<BlockDevice> {
     BlockDevice::open(&DiskSpec { path: path.to_owned(), readonly, mode }, "vda")
 }
 
 impl Guest {
-    fn new(device: BlockDevice) -> Self {
+    pub(super) fn new(device: BlockDevice) -> Self {
         let driver = DriverQueue::new(0, 128, true);
         let queues = vec![driver.queue()];
         Self { device, memory: memory(), driver, queues }
@@ -75,7 +75,7 @@ impl Guest {
         (self.memory.read_obj(GuestAddress(STATUS)).unwrap(), written)
     }
 
-    fn read(&mut self, sector: u64, count: u32) -> Result<Vec<u8>, u8> {
+    pub(super) fn read(&mut self, sector: u64, count: u32) -> Result<Vec<u8>, u8> {
         let (status, written) = self.request(0, sector, &[], count * 512);
         if status != 0 {
             return Err(status);
@@ -86,7 +86,14 @@ impl Guest {
         Ok(bytes)
     }
 
-    fn write(&mut self, sector: u64, bytes: &[u8]) -> u8 {
+    /// Discards sectors, or writes zeroes to them.
+    pub(super) fn clear(&mut self, discard: bool, sector: u64, count: usize) -> u8 {
+        let count = u32::try_from(count).unwrap();
+        let segment = [&sector.to_le_bytes()[..], &count.to_le_bytes(), &[0; 4]].concat();
+        self.request(if discard { 11 } else { 13 }, 0, &segment, 0).0
+    }
+
+    pub(super) fn write(&mut self, sector: u64, bytes: &[u8]) -> u8 {
         self.request(1, sector, bytes, 0).0
     }
 }
@@ -126,6 +133,27 @@ fn direct_writes_reach_the_file_and_overlays_do_not() {
         assert_eq!(on_disk.len() as u64, SECTORS * 512);
         assert_eq!(on_disk[on_disk.len() - 1] == 0xaa, changed);
     }
+}
+
+#[test]
+fn discards_and_zeroes_free_the_room_of_a_file_and_keep_to_their_range() {
+    let file = image();
+    file.as_file().set_len(4 << 20).unwrap();
+    let mut guest = Guest::new(open(file.path(), false, DiskMode::Direct).unwrap());
+    for (discard, sector) in [(true, 8), (false, 24)] {
+        assert_eq!(guest.clear(discard, sector, 8), 0);
+    }
+    let kept = guest.read(7, 1).unwrap();
+    assert_eq!(kept, [7; 512]);
+    assert_eq!(guest.read(24, 8).unwrap(), [0; 8 * 512]);
+    assert_eq!(guest.read(32, 1).unwrap(), [32; 512]);
+    // Outside, too large, and read-only.
+    assert_eq!(guest.clear(true, 8190, 3), 1);
+    assert_eq!(guest.clear(true, u64::MAX, 1), 1);
+    assert_eq!(guest.clear(false, 0, (1 << 17) + 1), 1);
+    let mut guest = Guest::new(open(file.path(), true, DiskMode::Overlay).unwrap());
+    assert_eq!(guest.device.features() & (1 << 13 | 1 << 14), 0);
+    assert_eq!(guest.clear(true, 8, 8), 1);
 }
 
 #[test]
@@ -197,7 +225,7 @@ fn an_image_has_one_writer_or_readers() {
     assert_eq!(held(&other), Ok(()));
 }
 
-fn state(device: &BlockDevice) -> super::BlockState {
+fn state(device: &BlockDevice) -> BlockState {
     match device.save() {
         DeviceState::Block(state) => state,
         other => panic!("{other:?}"),
@@ -206,41 +234,6 @@ fn state(device: &BlockDevice) -> super::BlockState {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
-
-    /// Writes, snapshots and restores behave as on an array of sectors.
-    #[test]
-    fn an_overlay_is_a_disk_with_snapshots(
-        steps in prop::collection::vec((0_u8..4, 0..SECTORS, 1_u64..20, any::<u8>()), 1..50),
-    ) {
-        let file = image();
-        let mut guest = Guest::new(open(file.path(), false, DiskMode::Overlay).unwrap());
-        let mut sectors: Vec<u8> = (0..SECTORS).map(|sector| u8::try_from(sector).unwrap()).collect();
-        let mut snapshots: Vec<(DeviceState, Vec<u8>)> = Vec::new();
-        for (step, start, count, byte) in steps {
-            let end = (start + count).min(SECTORS);
-            let range = usize::try_from(start).unwrap()..usize::try_from(end).unwrap();
-            match step {
-                0 => {
-                    prop_assert_eq!(guest.write(start, &vec![byte; range.len() * 512]), 0);
-                    sectors[range].fill(byte);
-                }
-                1 => {
-                    let bytes = guest.read(start, u32::try_from(range.len()).unwrap()).unwrap();
-                    let expected: Vec<u8> = sectors[range].iter().flat_map(|&byte| [byte; 512]).collect();
-                    prop_assert_eq!(bytes, expected);
-                }
-                2 => snapshots.push((guest.device.save(), sectors.clone())),
-                _ => if let Some((state, saved)) = snapshots.get(usize::from(byte) % snapshots.len().max(1)) {
-                    let fresh = open(file.path(), false, DiskMode::Overlay).unwrap();
-                    if byte & 0x80 != 0 {
-                        guest.device = fresh;
-                    }
-                    guest.device.restore(state, RestoreMode::InPlace).unwrap();
-                    sectors.clone_from(saved);
-                }
-            }
-        }
-    }
 
     /// Whatever the guest asks for, the disk beneath stays as long as it is.
     #[test]
