@@ -11,8 +11,8 @@ use crate::fault::Outcome;
 use crate::options::Options;
 
 const KEYS: &[&str] = &[
-    "name", "backend", "guest", "kernel", "initrd", "cmdline", "cpus", "memory", "disks", "shares",
-    "net", "vsock", "balloon", "entropy", "rosetta", "agent", "ready", "timeout",
+    "name", "backend", "guest", "kernel", "initrd", "cmdline", "cpus", "memory", "root", "disks",
+    "shares", "net", "vsock", "balloon", "entropy", "rosetta", "agent", "ready", "timeout",
 ];
 
 /// Reads the spec of `vmoon.boot` or `vmoon.create`, and the backend that it names.
@@ -25,14 +25,16 @@ pub(crate) fn parse(arguments: &Arguments) -> Outcome<(Option<String>, MachineSp
         // More than fits is more than any backend can do; it is refused as such.
         Some(cpus) => u32::try_from(cpus).unwrap_or(u32::MAX),
     };
+    let guest = guest(&options)?;
+    let root = root(&options, &guest)?;
     let spec = MachineSpec {
         name: options.text("name")?,
-        guest: guest(&options)?,
+        guest,
         cmdline: options.text("cmdline")?,
         cpus,
         memory: options.size("memory")?.unwrap_or(default.memory),
-        disks: disks(&options)?,
-        root: default.root,
+        root: root.is_some(),
+        disks: root.into_iter().chain(disks(&options)?).collect(),
         shares: shares(&options)?,
         net: options.flag("net")?.unwrap_or(default.net),
         vsock: vsock(&options)?,
@@ -100,24 +102,47 @@ fn vsock(options: &Options) -> Outcome<Option<VsockSpec>> {
     }
 }
 
+const DISK: &[&str] = &["path", "readonly", "mode"];
+
 fn disks(options: &Options) -> Outcome<Vec<Disk>> {
-    each(options, "disks", &["path", "readonly", "mode"], |disk| {
-        let mode = match disk.text("mode")?.as_deref() {
-            None | Some("overlay") => DiskMode::Overlay,
-            Some("direct") => DiskMode::Direct,
-            Some(other) => {
-                return Err(Error::new(Code::VmSpec, format!("{other:?} is not a mode of a disk"))
-                    .with_hint("mode = \"overlay\" (the default) or \"direct\"")
-                    .with_detail("key", "mode")
-                    .into());
-            }
-        };
-        Ok(Disk {
-            path: required_path(disk)?,
-            readonly: disk.flag("readonly")?.unwrap_or(false),
-            mode,
-        })
-    })
+    each(options, "disks", DISK, disk)
+}
+
+/// The disk that holds the root file system.
+fn root(options: &Options, guest: &Guest) -> Outcome<Option<Disk>> {
+    let root = match options.value("root")? {
+        Value::Nil => return Ok(None),
+        Value::Table(table) => disk(&Options::new("root", table, DISK)?)?,
+        Value::String(_) => {
+            let path = options.path("root")?.unwrap_or_default();
+            Disk { path, readonly: false, mode: DiskMode::Overlay }
+        }
+        other => {
+            let wanted = "the path of an image, or a table such as { path = \"…\" }";
+            return Err(options.wrong("root", wanted, &other).into());
+        }
+    };
+    if !matches!(guest, Guest::Linux { .. }) {
+        return Err(Error::new(Code::VmSpec, "only a guest of Linux has a `root`")
+            .with_hint("guest = \"linux\" boots from it; other guests take it as one of `disks`")
+            .with_detail("key", "root")
+            .into());
+    }
+    Ok(Some(root))
+}
+
+fn disk(disk: &Options) -> Outcome<Disk> {
+    let mode = match disk.text("mode")?.as_deref() {
+        None | Some("overlay") => DiskMode::Overlay,
+        Some("direct") => DiskMode::Direct,
+        Some(other) => {
+            return Err(Error::new(Code::VmSpec, format!("{other:?} is not a mode of a disk"))
+                .with_hint("mode = \"overlay\" (the default) or \"direct\"")
+                .with_detail("key", "mode")
+                .into());
+        }
+    };
+    Ok(Disk { path: required_path(disk)?, readonly: disk.flag("readonly")?.unwrap_or(false), mode })
 }
 
 fn shares(options: &Options) -> Outcome<Vec<Share>> {
@@ -212,6 +237,19 @@ mod tests {
     }
 
     #[test]
+    fn the_root_comes_before_the_other_disks() {
+        for root in ["'/r'", "{ path = '/r' }"] {
+            let text =
+                format!("{{ guest = 'linux', root = {root}, disks = {{ {{ path = '/d' }} }} }}");
+            let (_, spec) = read(&text).unwrap();
+            let paths: Vec<_> = spec.disks.iter().map(|disk| disk.path.as_path()).collect();
+            assert_eq!(paths, [std::path::Path::new("/r"), "/d".as_ref()]);
+            assert!(spec.root);
+        }
+        assert!(!read("{ disks = { { path = '/d' } } }").unwrap().1.root);
+    }
+
+    #[test]
     fn mistakes_are_named_with_a_hint() {
         for (code, word) in [
             ("{ cpuz = 1 }", "cpuz"),
@@ -220,6 +258,9 @@ mod tests {
             ("{ memory = true }", "memory"),
             ("{ guest = 'windows' }", "windows"),
             ("{ initrd = '/i' }", "initrd"),
+            ("{ root = '/d' }", "root"),
+            ("{ guest = 'linux', root = 5 }", "root"),
+            ("{ guest = 'linux', root = { mode = 'direct' } }", "path"),
             ("{ disks = { path = '/d' } }", "disks"),
             ("{ disks = { { paht = '/d' } } }", "paht"),
             ("{ disks = { {} } }", "path"),

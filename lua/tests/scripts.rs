@@ -245,7 +245,7 @@ error[vm.spec]: unknown option 'memroy' for vmoon.boot; did you mean 'memory'?
   ┌ (command line):4
 4 │   memroy = 2,
   │   ^^^^^^
-  = help: valid options: name, backend, guest, kernel, initrd, cmdline, cpus, memory, disks, shares, net, vsock, balloon, entropy, rosetta, agent, ready, timeout"
+  = help: valid options: name, backend, guest, kernel, initrd, cmdline, cpus, memory, root, disks, shares, net, vsock, balloon, entropy, rosetta, agent, ready, timeout"
     );
 }
 

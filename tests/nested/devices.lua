@@ -134,4 +134,14 @@ t.case("a disk is read and written, and is part of the snapshot", function()
   os.remove(path)
 end)
 
+t.case("a root that holds none ends the guest at once, with the reason", function()
+  local path = os.tmpname()
+  assert(os.execute("truncate -s 8M " .. path))
+  local err = t.raises("guest.stopped", vmoon.boot, {
+    guest = "linux", memory = "192MiB", timeout = "5m", root = path,
+  })
+  os.remove(path)
+  assert(tostring(err.console):find "no root on /dev/vda: it cannot be mounted", err.console)
+end)
+
 t.finish()

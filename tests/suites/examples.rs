@@ -69,7 +69,7 @@ fn balloon() {
     );
 }
 
-/// `04-linux.lua` needs a KVM that runs stock Linux: the suite `nested` runs it.
+/// `04-linux.lua` and `08-debian.lua` need a KVM that runs stock Linux: the suite `nested` runs it.
 #[test]
 fn every_example_is_run() {
     let mut found: Vec<String> = std::fs::read_dir(project::root().join("examples"))
@@ -77,7 +77,12 @@ fn every_example_is_run() {
         .map(|entry| entry.expect("it can be listed").file_name().to_string_lossy().into_owned())
         .collect();
     found.sort_unstable();
-    let known =
-        ["01-snapshot-test-restore.lua", "02-vsock-echo.lua", "03-balloon.lua", "04-linux.lua"];
+    let known = [
+        "01-snapshot-test-restore.lua",
+        "02-vsock-echo.lua",
+        "03-balloon.lua",
+        "04-linux.lua",
+        "08-debian.lua",
+    ];
     assert_eq!(found, known);
 }

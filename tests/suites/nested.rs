@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use vmoon_tests::nested::command::missing;
 use vmoon_tests::process::{Ended, run, run_with_input, start};
-use vmoon_tests::{project, skip};
+use vmoon_tests::{debian, project, skip};
 
 const NESTED: &str = env!("CARGO_BIN_EXE_nested");
 
@@ -79,6 +79,33 @@ fn waits() {
 fn example_linux() {
     let Some(ended) = script("examples/04-linux.lua", 300) else { return };
     for line in ["and back: precious\n", "the machine is crashed\n", "stopped, graceful\n"] {
+        assert!(ended.stdout.contains(line), "no {line:?}\n{ended}");
+    }
+}
+
+/// A distribution from its own disk, with systemd as its init.
+#[test]
+fn example_debian() {
+    if unable("examples/08-debian.lua") {
+        return;
+    }
+    if let Some(missing) = debian::missing() {
+        return skip::skip("examples/08-debian.lua", &missing);
+    }
+    let _alone = alone();
+    let image = debian::image();
+    let mut command = nested(&["--timeout", "600", "--", "run", "examples/08-debian.lua"]);
+    let ended = run(command.arg(image).arg("/tmp/changed.img"), Duration::from_mins(11));
+    ended.expect_status(0);
+    println!("{ended}");
+    for line in [
+        "running Debian GNU/Linux",
+        "ls is gone\n",
+        "ls is back, the service is active\n",
+        "it said hello\n",
+        "written to /tmp/changed.img\n",
+        "stopped, graceful\n",
+    ] {
         assert!(ended.stdout.contains(line), "no {line:?}\n{ended}");
     }
 }

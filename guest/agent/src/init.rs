@@ -17,6 +17,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::power::{self, Power};
+use crate::root::Root;
 use crate::service::Service;
 use crate::{buttons, modules, mounts, sys};
 
@@ -51,6 +52,9 @@ pub(crate) fn run() -> ExitCode {
     }
     modules::load_all();
     leave_resets_to_pvpanic();
+    if let Some(root) = &options.root {
+        return switch_root(root, &options, &signals);
+    }
     if let Err(error) = buttons::watch() {
         eprintln!("vmoon-agent: cannot watch the power button: {error}");
     }
@@ -63,6 +67,8 @@ struct Options {
     hostname: String,
     agent: bool,
     shell: bool,
+    /// The disk that holds the root file system; none where the initramfs is all there is.
+    root: Option<Root>,
 }
 
 impl Options {
@@ -71,19 +77,48 @@ impl Options {
     }
 
     fn parse(text: &str) -> Self {
-        let mut options = Self { hostname: "vmoon".to_owned(), agent: true, shell: false };
+        let hostname = "vmoon".to_owned();
+        let mut options = Self { hostname, agent: true, shell: false, root: None };
+        let mut readonly = false;
         for word in text.split_ascii_whitespace() {
             match word.split_once('=') {
                 Some(("vmoon.hostname", name)) => name.clone_into(&mut options.hostname),
                 Some(("vmoon.agent", value)) => options.agent = value != "off",
                 Some(("vmoon.shell", value)) => options.shell = value == "on",
+                Some(("root", device)) => {
+                    options.root = Some(Root { device: device.into(), readonly: false });
+                }
+                None if word == "ro" => readonly = true,
+                None if word == "rw" => readonly = false,
                 _ => {}
             }
+        }
+        if let Some(root) = &mut options.root {
+            root.readonly = readonly;
         }
         // Without the agent, the console is the only way in.
         options.shell |= !options.agent;
         options
     }
+}
+
+/// Hands the machine over to the init of a disk.
+fn switch_root(root: &Root, options: &Options, signals: &libc::sigset_t) -> ExitCode {
+    let error = match root.enter(options.agent) {
+        Ok(init) => {
+            if options.agent && !init.starts_agent {
+                start_service(signals);
+            }
+            // SAFETY: `signals` was initialised; the old set is not asked for.
+            unsafe { libc::sigprocmask(libc::SIG_UNBLOCK, signals, ptr::null_mut()) };
+            init.exec()
+        }
+        Err(error) => error,
+    };
+    eprintln!("vmoon-agent: no root on {}: {error}", root.device.display());
+    // There is nothing to run: the host hears at once that the guest has ended, and shows the line.
+    power::off();
+    ExitCode::FAILURE
 }
 
 fn set_hostname(name: &str) {
@@ -247,9 +282,14 @@ mod tests {
     #[test]
     fn options_come_from_the_command_line() {
         let options = Options::parse("console=ttyS0 vmoon.hostname=web-1 quiet");
-        assert_eq!(options, Options { hostname: "web-1".to_owned(), agent: true, shell: false });
+        let hostname = "web-1".to_owned();
+        assert_eq!(options, Options { hostname, agent: true, shell: false, root: None });
         let options = Options::parse("vmoon.agent=off");
         assert!(!options.agent && options.shell, "a machine must have a way in");
         assert!(Options::parse("vmoon.shell=on").agent);
+        let root = |text| Options::parse(text).root.map(|root| (root.device, root.readonly));
+        assert_eq!(root("root=/dev/vda rw"), Some(("/dev/vda".into(), false)));
+        assert_eq!(root("ro root=/dev/vda root=/dev/vda1"), Some(("/dev/vda1".into(), true)));
+        assert_eq!(root("ro quiet"), None);
     }
 }

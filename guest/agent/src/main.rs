@@ -4,6 +4,7 @@
 //! | module | holds |
 //! | --- | --- |
 //! | [`init`] | PID 1 of the assembled initramfs: mounts, modules, zombies, power keys |
+//! | [`root`] | the way to a root file system on a disk, and to its init |
 //! | [`buttons`] | the power button, for a host that cannot ask the agent |
 //! | [`service`] | the service: a listener for commands, and the control connection |
 //! | [`control`] | the control connection: readiness, lives, waits, shutdown |
@@ -30,6 +31,7 @@ mod mounts;
 mod power;
 mod process;
 mod readiness;
+mod root;
 mod running;
 mod service;
 mod session;

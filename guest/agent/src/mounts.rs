@@ -1,8 +1,9 @@
 //! The file systems of the assembled initramfs.
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsStr};
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
@@ -51,11 +52,24 @@ pub(crate) fn mount_tracing() -> io::Result<()> {
     mount(c"tracefs", Path::new("/sys/kernel/tracing"), c"", RESTRICTED)
 }
 
+/// Mounts a file system that is on no device.
 fn mount(kind: &CStr, target: &Path, options: &CStr, flags: libc::c_ulong) -> io::Result<()> {
+    mount_device(Path::new(OsStr::from_bytes(kind.to_bytes())), kind, target, options, flags)
+}
+
+/// Mounts a file system of this kind on a device.
+pub(crate) fn mount_device(
+    source: &Path,
+    kind: &CStr,
+    target: &Path,
+    options: &CStr,
+    flags: libc::c_ulong,
+) -> io::Result<()> {
+    let source = CString::new(source.as_os_str().as_encoded_bytes())?;
     let target = CString::new(target.as_os_str().as_encoded_bytes())?;
     // SAFETY: all pointers are C strings that outlive the call.
     sys::check(unsafe {
-        libc::mount(kind.as_ptr(), target.as_ptr(), kind.as_ptr(), flags, options.as_ptr().cast())
+        libc::mount(source.as_ptr(), target.as_ptr(), kind.as_ptr(), flags, options.as_ptr().cast())
     })?;
     Ok(())
 }

@@ -20,14 +20,20 @@ pub(crate) enum Power {
     Reboot,
 }
 
+impl Power {
+    /// The command of systemd's and everybody else's.
+    const fn verb(self) -> &'static str {
+        match self {
+            Self::Off => "poweroff",
+            Self::Reboot => "reboot",
+        }
+    }
+}
+
 /// Shuts the machine down: through systemd where it runs, otherwise by hand.
 pub(crate) fn shut_down(power: Power) {
-    let verb = match power {
-        Power::Off => "poweroff",
-        Power::Reboot => "reboot",
-    };
     if Path::new("/run/systemd/system").exists()
-        && Command::new("systemctl").arg(verb).status().is_ok_and(|status| status.success())
+        && Command::new("systemctl").arg(power.verb()).status().is_ok_and(|status| status.success())
     {
         return;
     }
@@ -39,13 +45,23 @@ pub(crate) fn shut_down(power: Power) {
         // is; an orderly reboot goes through ACPI. Absent before Linux 5.11: then as it may.
         let _ = fs::write("/sys/kernel/reboot/type", "acpi");
     }
+    act(power);
+}
+
+/// Powers off at once: for a guest in which nothing runs.
+pub(crate) fn off() {
+    act(Power::Off);
+}
+
+fn act(power: Power) {
     let command = match power {
         Power::Off => libc::RB_POWER_OFF,
         Power::Reboot => libc::RB_AUTOBOOT,
     };
     // SAFETY: takes an integer; returns only on failure.
     unsafe { libc::reboot(command) };
-    eprintln!("vmoon-agent: cannot {verb}: {}", std::io::Error::last_os_error());
+    let error = std::io::Error::last_os_error();
+    eprintln!("vmoon-agent: cannot {}: {error}", power.verb());
 }
 
 /// Asks all other programs to end, then makes them.

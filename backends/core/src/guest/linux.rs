@@ -29,6 +29,9 @@ const COMMAND_LINE: &str = "console=ttyS0 loglevel=6 panic=-1 reboot=t tsc=relia
 #[cfg(target_arch = "aarch64")]
 const COMMAND_LINE: &str = "loglevel=6 panic=-1 rcupdate.rcu_expedited=1";
 
+/// The first disk, and no questions asked by systemd on the first boot of an image.
+const ROOT: &str = " root=/dev/vda systemd.firstboot=off";
+
 /// What was read and assembled, by the kernel's path and stamp, and the agent's address.
 type Cache = HashMap<(PathBuf, Option<Stamp>, usize), (Image, Image)>;
 
@@ -104,6 +107,10 @@ fn command_line(spec: &MachineSpec) -> String {
     if !spec.agent {
         line.push_str(" vmoon.agent=off");
     }
+    if let Some(root) = spec.disks.first().filter(|_| spec.root) {
+        line.push_str(ROOT);
+        line.push_str(if root.readonly { " ro" } else { " rw" });
+    }
     line
 }
 
@@ -117,6 +124,7 @@ fn is_host_name(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spec::{Disk, DiskMode};
 
     #[test]
     fn the_name_reaches_the_guest_if_it_can_be_a_host_name() {
@@ -127,6 +135,10 @@ mod tests {
         for wrong in ["", "a b", "x=1", "-a", &"a".repeat(65)] {
             assert!(!named(wrong).contains("vmoon.hostname"), "{wrong:?}");
         }
+        let disk = Disk { path: "/d".into(), readonly: true, mode: DiskMode::Overlay };
+        let rooted = MachineSpec { disks: vec![disk], root: true, ..MachineSpec::default() };
+        assert!(command_line(&rooted).contains(" root=/dev/vda "));
+        assert!(command_line(&rooted).ends_with(" ro"));
         let quiet = MachineSpec { agent: false, ..MachineSpec::default() };
         assert!(command_line(&quiet).ends_with(" vmoon.agent=off"));
     }
