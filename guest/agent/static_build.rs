@@ -19,8 +19,14 @@ const OUTER: &[&str] = &[
 ];
 
 /// What the program is made from, relative to the workspace's root.
-pub(crate) const SOURCES: &[&str] =
-    &["Cargo.lock", "Cargo.toml", "guest/agent/Cargo.toml", "guest/agent/src", "guest/protocol"];
+pub(crate) const SOURCES: &[&str] = &[
+    "Cargo.lock",
+    "Cargo.toml",
+    "guest/agent/Cargo.toml",
+    "guest/agent/src",
+    "guest/protocol",
+    "guest/tree",
+];
 
 /// The target that the agent is built for, and how.
 #[derive(Debug)]
