@@ -1,6 +1,7 @@
 #include "agent.h"
 #include "clock.h"
 #include "exec.h"
+#include "files.h"
 #include "frame.h"
 #include "output.h"
 #include "power.h"
@@ -109,6 +110,8 @@ static void agent_frame(struct connection *c, u32 kind, u64 id, const u8 *payloa
         if (signal != 0) {
             exec_kill(c, signal);
         }
+    } else if (kind >= FRAME_STORE && kind <= FRAME_STORE_LEAVE && c->kind == KIND_COMMAND) {
+        file_frame(c, kind, id, payload, length);
     } else if (c->kind == KIND_CONTROL) {
         control_frame(c, kind, id, payload, length);
     }

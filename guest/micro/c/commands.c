@@ -4,6 +4,7 @@
 #include "clock.h"
 #include "entropy.h"
 #include "exec.h"
+#include "files.h"
 #include "frame.h"
 #include "memory.h"
 #include "memory_layout.h"
@@ -139,6 +140,27 @@ COMMAND command_get(void)
     return 0;
 }
 
+COMMAND command_cat(struct connection *c)
+{
+    bool found;
+
+    if (word_count != 2) {
+        return command_fail(2, "usage: cat PATH\n");
+    }
+    c->exec_block = block_allocate();
+    if (c->exec_block == NULL) {
+        return command_fail(1, "cat: out of memory\n");
+    }
+    found = file_open(c, words[1].text, words[1].length);
+    if (!found) {
+        block_free(c->exec_block);
+        c->exec_block = NULL;
+        return command_fail(1, "cat: there is no such file\n");
+    }
+    c->produce = produce_contents;
+    return EXEC_PRODUCING;
+}
+
 static bool produce_keys(struct connection *c)
 {
     const struct record *record = store_first((const struct record *)c->argument[0]);
@@ -229,6 +251,38 @@ COMMAND command_date(void)
     print_padded(now % 1000000000, 100000000);
     output_bytes("\n", 1);
     return 0;
+}
+
+#define LINE 64
+#define LINES_SIZE ((u32)KIB(64) - LINE) /* whole lines, and room for a frame's header */
+LARGE static u8 lines[LINES_SIZE];
+
+/* argument[0]: bytes still to print; argument[1]: those printed. */
+static bool produce_lines(struct connection *c)
+{
+    u32 within = (u32)(c->argument[1] % LINE);
+    u64 left = c->argument[0];
+    u32 some = left < LINES_SIZE - within ? (u32)left : LINES_SIZE - within;
+
+    some = output_constant(lines + within, some);
+    c->argument[0] -= some;
+    c->argument[1] += some;
+    return c->argument[0] == 0;
+}
+
+COMMAND command_lines(struct connection *c)
+{
+    if (!command_number(1, &c->argument[0])) {
+        return command_fail(2, "usage: lines BYTES\n");
+    }
+    if (lines[LINE - 1] == 0) {
+        fill(lines, 'x', LINE - 1);
+        lines[LINE - 1] = '\n';
+        copy(lines + LINE, lines, LINES_SIZE - LINE); /* each line from the one before */
+    }
+    c->argument[1] = 0;
+    c->produce = produce_lines;
+    return EXEC_PRODUCING;
 }
 
 /* argument[0]: bytes still to print. */
@@ -371,6 +425,8 @@ INLINE i32 commands_run(struct connection *c)
         return command_put();
     case NAME('g', 'e', 't', 0, 0, 0, 0, 0):
         return command_get();
+    case NAME('c', 'a', 't', 0, 0, 0, 0, 0):
+        return command_cat(c);
     case NAME('k', 'e', 'y', 's', 0, 0, 0, 0):
         return command_keys(c);
     case NAME('d', 'i', 'r', 't', 'y', 0, 0, 0):
@@ -385,6 +441,8 @@ INLINE i32 commands_run(struct connection *c)
         return command_date();
     case NAME('r', 'a', 'n', 'd', 'o', 'm', 0, 0):
         return command_random(c);
+    case NAME('l', 'i', 'n', 'e', 's', 0, 0, 0):
+        return command_lines(c);
     case NAME('b', 'l', 'k', 0, 0, 0, 0, 0):
         return command_block(c);
     case NAME('c', 'o', 'n', 'n', 'e', 'c', 't', 0):

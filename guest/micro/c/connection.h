@@ -34,6 +34,7 @@ enum exec_state {
     EXEC_PRODUCE, /* has more output than may be sent at once */
     EXEC_BLOCK,   /* waits for the disk */
     EXEC_ENTROPY, /* waits for the first entropy */
+    EXEC_FILE,    /* a file is coming in */
 };
 
 /* connection.flags. */
@@ -43,6 +44,7 @@ enum connection_flag {
     FLAG_CLOSE_WHEN_SENT = 4,
     FLAG_BACKLOG = 8, /* something waits for credit */
     FLAG_PARTIAL = 16, /* a frame has arrived in part */
+    FLAG_TRANSFER = 32, /* what is printed is a file for the host */
 };
 
 /* The first four bytes' value when a command connection may take a command. */

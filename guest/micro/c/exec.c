@@ -189,12 +189,25 @@ static void finish(struct connection *c, u32 code, u32 signal)
 
 static void exec_finish(struct connection *c, u32 code) { finish(c, code, 0); }
 
+/* All is printed. */
+static void produced(struct connection *c)
+{
+    if ((c->flags & FLAG_TRANSFER) == 0) {
+        exec_finish(c, 0);
+        return;
+    }
+    c->flags &= (u8)~FLAG_TRANSFER;
+    settle(c);
+    output_frame(FRAME_DONE, NULL, 0);
+    output_send();
+}
+
 static void exec_pump(struct connection *c)
 {
     while (c->exec == EXEC_PRODUCE && c->backlog_length == 0 && c->state == STATE_OPEN) {
         exec_print(c);
         if (c->produce(c)) {
-            exec_finish(c, 0);
+            produced(c);
         } else {
             output_send();
         }

@@ -13,6 +13,11 @@ enum frame_kind {
     FRAME_EXEC = 0x10,
     FRAME_STDIN = 0x11,
     FRAME_SIGNAL = 0x12,
+    FRAME_STORE = 0x20,
+    FRAME_FETCH = 0x21,
+    FRAME_STORE_ENTRY = 0x22,
+    FRAME_STORE_DATA = 0x23,
+    FRAME_STORE_LEAVE = 0x24,
     FRAME_READY = 0x81,
     FRAME_LIFE_DONE = 0x82,
     FRAME_DONE = 0x83,
@@ -21,6 +26,8 @@ enum frame_kind {
     FRAME_STDOUT = 0x90,
     FRAME_STDERR = 0x91,
     FRAME_EXIT = 0x92,
+    FRAME_FETCH_ENTRY = 0xa2,
+    FRAME_FETCH_DATA = 0xa3,
 };
 
 #define FRAME_HEADER 16

@@ -39,6 +39,7 @@ __attribute__((used)) void *memset(void *to, int byte, u64 length)
 #include "connection.c"
 #include "service.c"
 #include "command_block.c"
+#include "files.c"
 #include "commands.c"
 #include "exec.c"
 #include "watch.c"

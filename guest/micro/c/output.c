@@ -111,6 +111,26 @@ static void output_bytes(const void *bytes, u64 length)
     out.at += length;
 }
 
+static u32 output_constant(const u8 *bytes, u32 length)
+{
+    struct connection *c = out.connection;
+    u32 slot;
+
+    if (c->state != STATE_OPEN || c->kind != KIND_COMMAND || c->backlog_length != 0 ||
+        !connection_has_credit(c, FRAME_HEADER + length)) {
+        length = length < OUTPUT_PIECE ? length : OUTPUT_PIECE;
+        output_bytes(bytes, length);
+        return length;
+    }
+    slot = vsock_slot();
+    frame_header(vsock_slot_data(slot), length, FRAME_STDOUT, out.id);
+    c->sent += FRAME_HEADER + length;
+    c->advertised = c->fwd_cnt;
+    vsock_send_constant(slot, c->ports >> 32 | c->ports << 32, FRAME_HEADER, bytes, length,
+                        BUF_ALLOC, c->fwd_cnt);
+    return length;
+}
+
 static void output_text(const char *text) { output_bytes(text, text_length(text)); }
 
 static u8 *output_reserve(u32 length)

@@ -16,6 +16,7 @@ enum {
     CONFIG_GUEST_CID = VIRTIO_CONFIG + 0,
     EVENT_TRANSPORT_RESET = 0,
     NOT_BORROWED = 0xff,
+    BORROWED_CONSTANT = 0xfe, /* not from the RX ring */
 };
 
 #define RX_BUFFER_SIZE KIB(64)
@@ -53,7 +54,7 @@ HOT static u16 rx_seen;
 HOT static u16 tx_seen;
 HOT static u16 event_seen;
 HOT static u32 tx_free = (1u << TX_SLOTS) - 1;
-/* The RX buffer that a slot's payload lies in. */
+/* The RX buffer that a slot's payload lies in, or one of the two above. */
 HOT static u8 tx_borrowed[TX_SLOTS] = {
     NOT_BORROWED, NOT_BORROWED, NOT_BORROWED, NOT_BORROWED, NOT_BORROWED, NOT_BORROWED,
     NOT_BORROWED, NOT_BORROWED, NOT_BORROWED, NOT_BORROWED, NOT_BORROWED, NOT_BORROWED,
@@ -103,7 +104,9 @@ static void collect(void)
         u32 slot = tx.used.ring[tx_seen % TX_DESCRIPTORS].id / 2 % TX_SLOTS;
         tx_free |= 1u << slot;
         if (tx_borrowed[slot] != NOT_BORROWED) {
-            recycle(tx_borrowed[slot]);
+            if (tx_borrowed[slot] != BORROWED_CONSTANT) {
+                recycle(tx_borrowed[slot]);
+            }
             tx_borrowed[slot] = NOT_BORROWED;
             tx.descriptors[2 * slot].flags = 0;
             borrowed--;
@@ -179,6 +182,20 @@ static void vsock_send_received(u32 slot, u64 ports, const u8 *data, u32 length,
     borrowed++;
     rx_kept = true;
     submit(slot, ports, OP_DATA, 0, length, buf_alloc, fwd_cnt);
+}
+
+static void vsock_send_constant(u32 slot, u64 ports, u32 start, const u8 *data, u32 length,
+                                u32 buf_alloc, u32 fwd_cnt)
+{
+    struct descriptor *d = &tx.descriptors[2 * slot];
+
+    d[0].length = PACKET_HEADER + start;
+    d[0].flags = DESCRIPTOR_NEXT;
+    d[1].address = (u64)data;
+    d[1].length = length;
+    tx_borrowed[slot] = BORROWED_CONSTANT;
+    borrowed++;
+    submit(slot, ports, OP_DATA, 0, start + length, buf_alloc, fwd_cnt);
 }
 
 static void vsock_drain(void)

@@ -63,5 +63,8 @@ INLINE void vsock_send(u32 slot, u64 ports, u32 op, u32 flags, u32 length, u32 b
  * device's hands until they are sent. */
 static void vsock_send_received(u32 slot, u64 ports, const u8 *data, u32 length, u32 buf_alloc,
                                 u32 fwd_cnt);
+/* Sends `start` bytes of payload in a slot and then `length` bytes that never change. */
+static void vsock_send_constant(u32 slot, u64 ports, u32 start, const u8 *data, u32 length,
+                                u32 buf_alloc, u32 fwd_cnt);
 /* Waits, for a bounded time, until the device has taken everything that was sent. */
 static void vsock_drain(void);

@@ -17,6 +17,7 @@
 //! | `console.c`, `entropy.c`, `balloon.c`, `block.c`, `vsock.c` | a driver each |
 //! | `connection.c`, `credit.c` | vsock connections and their states; what waits for the host's credit |
 //! | `frame.c`, `agent.c`, `watch.c` | frames, however they are cut; what they ask for; what the host waits for |
+//! | `files.c` | files for the host: values of the store |
 //! | `exec.c`, `output.c` | a command from `Exec` to `Exit`; what it prints |
 //! | `commands.c`, `command_block.c`, `service.c` | the commands |
 //! | `touched.c`, `store.c`, `random.c` | behind `dirty` and `checksum`; `put`, `get` and `keys`; `random` |
@@ -45,11 +46,13 @@
 //! | `true`, `false`, `exit [N]`, `echo WORD…` | as everywhere |
 //! | `sleep MILLISECONDS` | other commands go on meanwhile |
 //! | `put KEY VALUE…`, `get KEY`, `keys` | a key-value store; `get` exits 1 when there is no such key |
+//! | `cat PATH` | prints a file; files are values of the store under their paths, at most 128 KiB each; there are no directories and no modes |
 //! | `dirty PAGES [SEED]` | writes the first, the last and one more word of so many distinct pages, spread over the RAM that the balloon has left; pages and values follow from the seed, and without one from a count of calls |
 //! | `checksum` | a hash of the store and of the words that `dirty` writes, read back from every page that it ever touched: its time follows what was touched, not the size of RAM |
 //! | `meminfo` | in the format of `/proc/meminfo` |
 //! | `uptime`, `date` | seconds since the machine was created; since 1970, as the host told with the last `Life` |
 //! | `random BYTES` | hexadecimal digits from a generator that is seeded by the entropy device at boot and by each `Life`; between these it is repeatable; not for cryptography |
+//! | `lines BYTES` | prints so many bytes of lines of 64, cheaply |
 //! | `blk read SECTOR COUNT`, `blk write SECTOR HEX` | reads sectors of 512 bytes, writes bytes; at most 64 KiB; the rest of the last sector written is kept |
 //! | `echo-server PORT` | echoes each connection until it is killed; prints nothing, so that its own connection is idle |
 //! | `connect PORT TEXT…` | sends a line to the host and prints the line that it answers |
@@ -59,7 +62,7 @@
 //! may wait for (`Watch`) there are ports of `echo-server`, and the agent's own.
 //!
 //! A shell text is split at spaces, without quoting; at most 32 words, the last of which holds the
-//! rest. Standard input, environment, directory and user are ignored.
+//! rest. Standard input, environment, directory, user and terminal are ignored.
 
 /// The guest as an ELF file, to be entered in 64-bit mode as a Linux kernel is, or through its PVH
 /// note; none where it cannot be built: it is for x86-64, built on Linux.

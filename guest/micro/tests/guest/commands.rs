@@ -113,6 +113,19 @@ fn randomness_follows_the_lives() {
 }
 
 #[test]
+fn lines_are_whole_however_the_credit_goes() {
+    let Some(mut host) = Host::boot() else { return };
+    let mut stream = host.command();
+    let line = format!("{}\n", "x".repeat(63));
+    for bytes in [0, 1, 64, 70_000, 300_000] {
+        let text = host.succeed(&mut stream, &format!("lines {bytes}"));
+        assert_eq!(text.len(), bytes);
+        assert!(line.repeat(bytes / 64 + 1).starts_with(&text), "{bytes}");
+    }
+    assert_eq!(host.exec(&mut stream, "lines").exit.code, 2);
+}
+
+#[test]
 fn figures() {
     let Some(mut host) = Host::boot() else { return };
     let mut stream = host.command();

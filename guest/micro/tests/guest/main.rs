@@ -17,6 +17,7 @@
 mod boot;
 mod commands;
 mod connections;
+mod files;
 mod frames;
 mod host;
 mod machine;
