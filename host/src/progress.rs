@@ -57,6 +57,8 @@ fn bar(work: Work) -> ProgressBar {
         Work::Loading => "loading",
         Work::Verifying => "verifying",
         Work::Committing => "committing",
+        Work::CopyingIn => "copying in",
+        Work::CopyingOut => "copying out",
     };
     let style = ProgressStyle::with_template(TEMPLATE);
     // The template is constant: it is right or wrong for everybody.

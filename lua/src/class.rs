@@ -313,10 +313,21 @@ pub(crate) fn iterator<T: Handle>(
     method: &str,
     closes: bool,
 ) -> Outcome<MultiValue> {
+    iterator_with(lua, object, method, closes, &Value::Nil)
+}
+
+/// The same, where each step passes on an argument.
+pub(crate) fn iterator_with<T: Handle>(
+    lua: &Lua,
+    object: T,
+    method: &str,
+    closes: bool,
+    argument: &Value,
+) -> Outcome<MultiValue> {
     use mlua::ObjectLike;
     let object = lua.create_userdata(object)?;
     let step: Function = object.get(method)?;
     let closable = if closes { Value::UserData(object.clone()) } else { Value::Nil };
     let iterator = Context::of(lua).maker(lua, "iterator")?;
-    Ok(iterator.call((step, object, closable))?)
+    Ok(iterator.call((step, object, closable, argument))?)
 }

@@ -15,6 +15,7 @@
 //! | `module`, `spec`, `capabilities` | the module `vmoon` |
 //! | `machine`, `console`, `balloon`, `snapshot` | the objects that stand for a machine and its parts |
 //! | `process`, `stream`, `listener`, `forward` | the objects that talk to the guest |
+//! | `terminal` | the user's terminal, lent to a program of the guest |
 //! | `task` | tasks and timeouts |
 //!
 //! # How an error reaches the script
@@ -45,6 +46,7 @@ mod spec;
 pub mod stop;
 mod stream;
 mod task;
+mod terminal;
 mod trace;
 
 pub use report::Report;

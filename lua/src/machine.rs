@@ -17,7 +17,9 @@ use crate::fault::Outcome;
 
 mod disks;
 mod exec;
+mod files;
 mod lifecycle;
+mod shell;
 pub(crate) mod snapshots;
 mod vsock;
 mod waits;
@@ -146,6 +148,8 @@ impl Handle for Machine {
         class.field("balloon", |lua, this| Ok(lua.create_userdata(Balloon(this))?))?;
         lifecycle::define(class)?;
         exec::define(class)?;
+        shell::define(class)?;
+        files::define(class)?;
         waits::define(class)?;
         snapshots::define(class)?;
         disks::define(class)?;

@@ -64,8 +64,8 @@ local function newindex(readonly)
 end
 
 --- Makes an iterator of a wrapped function. An error of the loop closes `closable`, if given.
-local function iterator(step, object, closable)
-  return function() return step(object) end, nil, nil, closable
+local function iterator(step, object, closable, argument)
+  return function() return step(object, argument) end, nil, nil, closable
 end
 
 return { wrap = wrap, index = index, newindex = newindex, iterator = iterator, finish = finish }

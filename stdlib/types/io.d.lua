@@ -64,19 +64,28 @@ function Forward:close() end
 ---@class vmoon.Proc
 local Proc = {}
 
+---Which of the command's streams is read: standard output unless this says otherwise. Of a stream that
+---is not read, the newest 1 MiB is kept for later.
+---@class vmoon.ReadOptions
+---@field stream? "stdout"|"stderr"
+---@field both? boolean both streams, in the order in which their output came
+
 ---Output as it comes, and which stream it came from; nil at the end.
+---@param opts? vmoon.ReadOptions
 ---@return string? chunk
 ---@return "stdout"|"stderr"|nil stream
-function Proc:read() end
+function Proc:read(opts) end
 
 ---A line of output without its newline, and its stream; nil at the end.
+---@param opts? vmoon.ReadOptions
 ---@return string? line
 ---@return "stdout"|"stderr"|nil stream
-function Proc:read_line() end
+function Proc:read_line(opts) end
 
----Iterates over the lines of both streams.
+---Iterates over the lines: `for line in proc:lines() do`, `for line, stream in proc:lines { both = true } do`.
+---@param opts? vmoon.ReadOptions
 ---@return fun(): string?, "stdout"|"stderr"|nil
-function Proc:lines() end
+function Proc:lines(opts) end
 
 ---Writes to standard input.
 ---@param data string
@@ -92,5 +101,10 @@ function Proc:wait(opts) end
 ---Sends a signal, by name or number; `"KILL"` by default.
 ---@param signal? string|integer
 function Proc:kill(signal) end
+
+---Sets the size of the command's terminal (`pty`).
+---@param rows integer
+---@param cols integer
+function Proc:resize(rows, cols) end
 
 function Proc:close() end

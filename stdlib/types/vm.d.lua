@@ -64,9 +64,12 @@ function Vm:wait(state, opts) end
 ---@return vmoon.ExecResult
 function Vm:exec(cmd, opts) end
 
+---@class vmoon.SpawnOptions: vmoon.ExecOptions
+---@field pty? true|{ rows: integer?, cols: integer? } runs it on a terminal, 24 by 80 unless said: its output is all standard output, and `proc:close_stdin` types Ctrl-D
+
 ---Starts a command that runs while the script goes on. Standard input stays open unless `stdin` is given.
 ---@param cmd string|(string|number)[]
----@param opts? vmoon.ExecOptions
+---@param opts? vmoon.SpawnOptions
 ---@return vmoon.Proc
 function Vm:spawn(cmd, opts) end
 
@@ -82,6 +85,58 @@ function Vm:succeed(cmd, ...) end
 ---@param ... string|(string|number)[]|vmoon.ExecOptions
 ---@return string stdout
 function Vm:fail(cmd, ...) end
+
+---Puts the user's terminal on a program of the guest, a login shell by default, until it ends; Ctrl-]
+---leaves it, which ends it too, and returns nil. Sizes are followed, and the terminal is restored. Raises
+---`vm.spec` when standard input is not a terminal. The micro guest has no shell; its commands ignore keys.
+---@param cmd? string|(string|number)[]
+---@param opts? { env: table<string, string|number>?, cwd: string?, user: (string|integer)? }
+---@return vmoon.ExecResult? result
+function Vm:shell(cmd, opts) end
+
+---@class vmoon.WriteOptions
+---@field timeout? vmoon.Duration then `vm.timeout`; no limit by default
+---@field parents? boolean make the directories above the path that are missing
+
+---@class vmoon.WriteFileOptions: vmoon.WriteOptions
+---@field mode? string octal digits, such as `"755"`; otherwise a file keeps its mode, and a new one gets `"644"`
+
+---Writes a file in the guest, as its root. It appears, or replaces the one that is there, at one moment and
+---is on the guest's disk when this returns; a symbolic link is written through, and what cannot be replaced
+---(a device, a file of `/proc` or `/sys`) is written in place. A path is any bytes.
+---
+---Errors: `file.not_found` (a directory above the path is missing), `file.no_space`, `file.permission` (also
+---of a read-only file system), `file.is_directory`, `file.not_directory`, `file.exists`, `file.io`; the same
+---for all of these methods. The micro guest keeps single files of at most 128 KiB, without modes.
+---@param path string
+---@param data string
+---@param opts? vmoon.WriteFileOptions
+function Vm:write_file(path, data, opts) end
+
+---All bytes of a file in the guest, those of `/proc` and `/sys` too.
+---@param path string
+---@param opts? { timeout: vmoon.Duration? }
+---@return string data
+function Vm:read_file(path, opts) end
+
+---Copies a file or a whole directory of the host into the guest, as `cp -a` does: where `guest` is a
+---directory, the copy goes into it under its own name, and otherwise becomes `guest`. It appears at one
+---moment. A file replaces a file; a directory that is there already is `file.exists`.
+---
+---Modes, dates, symbolic links and the holes of sparse files are kept; all belongs to the guest's root. Hard
+---links become files of their own. FIFOs, sockets and devices are `file.io`.
+---@param host string
+---@param guest string
+---@param opts? vmoon.WriteOptions
+function Vm:copy_in(host, guest, opts) end
+
+---Copies a file or a whole directory of the guest to the host, in the same way. The guest is not trusted:
+---nothing is written outside of the copy, a link that stands in its place is replaced and not followed, and
+---set-user-ID bits are dropped.
+---@param guest string
+---@param host string
+---@param opts? vmoon.WriteOptions
+function Vm:copy_out(guest, host, opts) end
 
 ---Repeats a command until it succeeds (`timeout` `"30s"` by default). Between two attempts it rests for
 ---`interval`; without one, for a sixteenth of the time waited, from 5 to 200 ms.

@@ -25,7 +25,8 @@
 ---| "snapshot.incompatible" | "snapshot.entropy"
 ---| "balloon.timeout"
 ---| "backend.unavailable" | "backend.unsupported"
----| "file.not_found" | "file.permission" | "file.io"
+---| "file.not_found" | "file.exists" | "file.no_space" | "file.not_directory" | "file.is_directory"
+---| "file.permission" | "file.io"
 ---| "task.cancelled"
 
 ---What vmoon raises. `tostring` shows the code and the message. More fields tell of the case: `status`

@@ -80,6 +80,107 @@ t.case("spawn: lines as they come, input, and kill", function()
   t.same(proc:wait().signal, 9, "signal")
 end)
 
+t.case("spawn: lines of standard output, of standard error, and of both in order", function()
+  local script = "echo one; echo two >&2; sleep 0.3; echo three; echo four >&2"
+  local function lines(opts)
+    local found = {}
+    local proc <close> = vm:spawn(script)
+    for line, stream in proc:lines(opts) do found[#found + 1] = line .. ":" .. stream end
+    return table.concat(found, " "), proc:wait()
+  end
+  local found, result = lines()
+  t.same(found, "one:stdout three:stdout", "stdout")
+  t.same(result.stderr, "two\nfour\n", "what was not read")
+  t.same((lines { stream = "stderr" }), "two:stderr four:stderr", "stderr")
+  local found = lines { both = true }
+  t.same(#found, #"one:stdout two:stderr three:stdout four:stderr", "both: " .. found)
+  assert(found:find "two.*three" and found:find "one.*three", "out of order: " .. found)
+end)
+
+t.case("spawn: signals by name and by number", function()
+  local proc <close> = vm:spawn "trap 'echo caught; exit 3' USR1; echo up; while :; do sleep 0.1; done"
+  local next_line = proc:lines()
+  t.same(next_line(), "up", "the first line")
+  proc:kill "SIGUSR1"
+  t.same(next_line(), "caught", "the trap")
+  t.same(proc:wait().code, 3, "code")
+  local proc <close> = vm:spawn { "sleep", "1000" }
+  proc:kill(15)
+  local result = proc:wait()
+  t.same(result.signal, 15, "signal")
+  t.same(result.code, 143, "code")
+end)
+
+t.case("a timeout kills the whole process group, and tells what was printed", function()
+  local err = t.raises("exec.timeout", vm.exec, vm, "echo early; sleep 76543 | cat", { timeout = "500ms" })
+  assert(err.output:find "early", "output: " .. tostring(err.output))
+  t.eventually(20, "the group is gone", function() return not vm:succeed("ps"):find "sleep 76543" end)
+end)
+
+t.case("a user, by name and by number", function()
+  t.same(vm:succeed("id -u; echo $USER", { user = "root" }), "0\nroot\n", "root")
+  t.same(vm:succeed("id -u", { user = 1234 }), "1234\n", "a number")
+end)
+
+t.case("a terminal: its size, its resizing, typing, and its end", function()
+  local proc <close> = vm:spawn("stty size; stty -echo; while read line; do stty size; echo got $line; done; echo end",
+    { pty = { rows = 30, cols = 100 } })
+  local next_line = proc:lines()
+  t.same(next_line(), "30 100\r", "the size")
+  proc:resize(40, 120)
+  vmoon.sleep "200ms"
+  proc:write "hello\n"
+  local seen = {}
+  repeat seen[#seen + 1] = next_line() until seen[#seen]:find "got"
+  t.same(seen[#seen - 1], "40 120\r", "the new size")
+  t.same(seen[#seen], "got hello\r", "what was typed")
+  proc:close_stdin()
+  t.same(next_line(), "end\r", "Ctrl-D")
+  t.same(proc:wait().code, 0, "code")
+  local proc <close> = vm:spawn("echo up; sleep 1000", { pty = true })
+  t.same(proc:read_line(), "up\r", "output")
+  proc:write "\3"
+  t.same(proc:wait().signal, 2, "Ctrl-C")
+end)
+
+t.case("a shell needs a terminal", function()
+  t.raises("vm.spec", vm.shell, vm)
+end)
+
+-- Descriptors and memory of the agent, which is PID 1.
+local function agent()
+  local fds = tonumber(vm:succeed "ls /proc/1/fd | wc -l")
+  local kib = tonumber(vm:read_file("/proc/1/status"):match "VmRSS:%s*(%d+)")
+  return fds, kib
+end
+
+t.case("64 commands at once, and 300 in a row, leave nothing behind", function()
+  local numbers = {}
+  for n = 1, 64 do numbers[n] = n end
+  local function all_at_once()
+    local results = vmoon.task.map(numbers, function(n) return vm:succeed("sleep 0.2; echo " .. n) end, { limit = 64 })
+    for n, out in ipairs(results) do t.same(out, n .. "\n", "output") end
+  end
+  all_at_once()
+  local fds, kib = agent()
+  all_at_once()
+  for n = 1, 300 do t.same(vm:succeed { "echo", n }, n .. "\n", "output") end
+  local fds_after, kib_after = agent()
+  assert(fds_after <= fds + 8, ("%d descriptors became %d"):format(fds, fds_after))
+  assert(kib_after <= kib + 1024, ("%d KiB became %d"):format(kib, kib_after))
+end)
+
+t.case("64 MiB through standard output, with backpressure", function()
+  local proc <close> = vm:spawn "head -c 67108864 /dev/zero"
+  local total = 0
+  vmoon.sleep "300ms"
+  for chunk in proc.read, proc do total = total + #chunk end
+  t.same(total, 67108864, "bytes")
+  t.same(proc:wait().code, 0, "code")
+  local _, kib = agent()
+  assert(kib < 16 * 1024, "the agent has " .. kib .. " KiB")
+end)
+
 t.case("wait_until, wait_port and wait_file", function()
   local waiter = vmoon.task.spawn(function() vm:wait_file("/tmp/flag", { timeout = "30s" }) return true end)
   local server <close> = vm:spawn "vmoon-agent echo-server 5000"

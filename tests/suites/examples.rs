@@ -69,6 +69,21 @@ fn balloon() {
     );
 }
 
+#[test]
+fn files() {
+    let Some(ended) = example("05-files") else { return };
+    expect_lines(
+        &ended,
+        &[
+            "the guest reads: hello from the host\n",
+            "then it is:      scribble\n",
+            "and again:       hello from the host\n",
+            "there and back:  20 bytes\n",
+            "not there:       file.not_found: ",
+        ],
+    );
+}
+
 /// `04-linux.lua` and `08-debian.lua` need a KVM that runs stock Linux: the suite `nested` runs it.
 #[test]
 fn every_example_is_run() {
@@ -82,6 +97,7 @@ fn every_example_is_run() {
         "02-vsock-echo.lua",
         "03-balloon.lua",
         "04-linux.lua",
+        "05-files.lua",
         "08-debian.lua",
     ];
     assert_eq!(found, known);

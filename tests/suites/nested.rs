@@ -64,6 +64,12 @@ fn devices() {
 }
 
 #[test]
+fn files() {
+    let Some(ended) = script("tests/nested/files.lua", 600) else { return };
+    assert!(ended.stdout.ends_with("all cases hold\n"), "{ended}");
+}
+
+#[test]
 fn saved() {
     let Some(ended) = script("tests/nested/saved.lua", 600) else { return };
     assert!(ended.stdout.ends_with("all cases hold\n"), "{ended}");
@@ -117,7 +123,9 @@ fn every_script_is_run() {
         .map(|entry| entry.expect("it can be listed").file_name().to_string_lossy().into_owned())
         .collect();
     found.sort_unstable();
-    assert_eq!(found, ["devices.lua", "linux.lua", "run", "saved.lua", "vcpus.lua", "waits.lua"]);
+    let known =
+        ["devices.lua", "files.lua", "linux.lua", "run", "saved.lua", "vcpus.lua", "waits.lua"];
+    assert_eq!(found, known);
 }
 
 /// What the runner itself promises, in as few machines as possible.

@@ -46,6 +46,7 @@ scripts! {
     disks
     errors
     exec
+    files
     forks
     lifecycle
     many_machines
@@ -53,6 +54,7 @@ scripts! {
     saved
     snapshot_tree
     snapshots
+    stress
     tasks
     types
     vsock

@@ -75,6 +75,14 @@ codes! {
     BackendUnsupported => "backend.unsupported",
     /// A file does not exist.
     FileNotFound => "file.not_found",
+    /// Something is there already.
+    FileExists => "file.exists",
+    /// No space is left, or the quota is used up.
+    FileNoSpace => "file.no_space",
+    /// A path leads through something that is no directory.
+    FileNotDirectory => "file.not_directory",
+    /// A directory is where a file is wanted.
+    FileIsDirectory => "file.is_directory",
     /// A file may not be opened.
     FilePermission => "file.permission",
     /// Any other failure to read or write a file.

@@ -11,6 +11,8 @@
 //! | [`session`] | a command connection: one command after another |
 //! | [`running`] | a command while it runs: the loop between its pipes and the connection |
 //! | [`process`] | starts programs: arguments, environment, directory, user |
+//! | [`terminal`] | terminals for programs that want one |
+//! | [`files`] | files to and from the host |
 //! | [`watch`] | waits for ports, files, processes and units |
 //! | [`readiness`] | names that the guest declares |
 //! | [`life`] | fresh entropy and the wall clock after a restore |
@@ -24,6 +26,7 @@
 mod account;
 mod buttons;
 mod control;
+mod files;
 mod init;
 mod life;
 mod modules;
@@ -37,6 +40,7 @@ mod service;
 mod session;
 mod stream;
 mod sys;
+mod terminal;
 mod tools;
 mod transport;
 mod watch;

@@ -1,18 +1,19 @@
 //! Starts programs: arguments, environment, directory, user.
 
 use std::ffi::{OsStr, OsString};
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::CommandExt;
-use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Instant;
 
 use vmoon_protocol::message::{self, Exec, Failure};
 
 use crate::account::Account;
 use crate::sys;
+use crate::terminal::Terminal;
 
 /// A program that was started, in a process group of its own. Dropping it kills the group.
 #[derive(Debug)]
@@ -20,9 +21,13 @@ pub(crate) struct Process {
     child: Child,
     /// Becomes readable when the program ends.
     pub(crate) end: OwnedFd,
-    pub(crate) stdin: Option<ChildStdin>,
-    pub(crate) stdout: Option<ChildStdout>,
-    pub(crate) stderr: Option<ChildStderr>,
+    /// Where input goes: a pipe, or the terminal.
+    pub(crate) stdin: Option<File>,
+    /// Where output comes from: a pipe, or the terminal.
+    pub(crate) stdout: Option<File>,
+    pub(crate) stderr: Option<File>,
+    /// The terminal that it runs on.
+    pub(crate) terminal: Option<Terminal>,
     pub(crate) started: Instant,
     reaped: bool,
 }
@@ -51,25 +56,26 @@ impl Process {
             }
             command.env(OsStr::from_bytes(name), OsStr::from_bytes(value));
         }
-        command
-            .process_group(0)
-            .stdin(if exec.stdin { Stdio::piped() } else { Stdio::null() })
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        let terminal = streams(&mut command, exec)?;
         let started = Instant::now();
         let child = command.spawn().map_err(|error| start_failure(&program, &error))?;
-        Self::adopt(child, started)
+        // The command holds the program's end of a terminal, which must not outlive the program.
+        drop(command);
+        Self::adopt(child, terminal, started)
             .map_err(|error| failure("agent.unavailable", format!("{error}, after the start")))
     }
 
-    fn adopt(mut child: Child, started: Instant) -> io::Result<Self> {
+    fn adopt(mut child: Child, terminal: Option<Terminal>, started: Instant) -> io::Result<Self> {
         let end = sys::pidfd(child.id()).inspect_err(|_| {
             let _ = child.kill().and_then(|()| child.wait());
         })?;
+        let file = |fd: Option<OwnedFd>| fd.map(File::from);
+        let on_terminal = || terminal.as_ref().map(Terminal::file).transpose();
         let process = Self {
-            stdin: child.stdin.take(),
-            stdout: child.stdout.take(),
-            stderr: child.stderr.take(),
+            stdin: file(child.stdin.take().map(OwnedFd::from)).or(on_terminal()?),
+            stdout: file(child.stdout.take().map(OwnedFd::from)).or(on_terminal()?),
+            stderr: file(child.stderr.take().map(OwnedFd::from)),
+            terminal,
             child,
             end,
             started,
@@ -107,6 +113,22 @@ impl Drop for Process {
             let _ = self.child.wait();
         }
     }
+}
+
+/// Connects the program with pipes, in a process group, or with a terminal, in a session.
+fn streams(command: &mut Command, exec: &Exec) -> Result<Option<Terminal>, Failure> {
+    if let Some(size) = exec.terminal {
+        let terminal = Terminal::open(size, command).map_err(|error| {
+            failure("agent.unavailable", format!("the guest gives no terminal: {error}"))
+        })?;
+        return Ok(Some(terminal));
+    }
+    command
+        .process_group(0)
+        .stdin(if exec.stdin { Stdio::piped() } else { Stdio::null() })
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    Ok(None)
 }
 
 /// The program's name for messages, and the command without its surroundings.

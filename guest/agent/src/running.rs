@@ -8,11 +8,11 @@ use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use vmoon_protocol::frame::{Frame, Kind};
-use vmoon_protocol::message::{Exec, Exit, Failure};
+use vmoon_protocol::message::{Exec, Exit, Failure, TerminalSize};
 
 use crate::process::Process;
 use crate::stream::{CHUNK, Stream};
-use crate::sys;
+use crate::{sys, terminal};
 
 /// How long output is awaited after the program ended. What it wrote itself is in the pipes by
 /// then; only a grandchild that kept them can add to it, and it may live for ever.
@@ -147,10 +147,24 @@ impl<'a> Running<'a> {
                 },
             ),
             Some(Kind::Stdin) if frame.id == self.id => {
-                self.input_ends |= frame.payload.is_empty();
+                let ends = frame.payload.is_empty();
+                // A terminal has no end; the character that means it is typed.
+                let typed: &[u8] = if ends && self.process.terminal.is_some() {
+                    &[terminal::END_OF_FILE]
+                } else {
+                    self.input_ends |= ends;
+                    &frame.payload
+                };
                 if self.process.stdin.is_some() {
-                    self.input.extend(&frame.payload);
+                    self.input.extend(typed);
                     self.give_input();
+                }
+            }
+            Some(Kind::Resize) if frame.id == self.id => {
+                if let (Some(terminal), Ok(size)) =
+                    (&self.process.terminal, TerminalSize::decode(&frame.payload))
+                {
+                    terminal.resize(size);
                 }
             }
             Some(Kind::Signal) if frame.id == self.id => {

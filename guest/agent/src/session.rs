@@ -6,6 +6,7 @@ use std::io;
 use vmoon_protocol::frame::{Frame, Kind};
 use vmoon_protocol::message::{Exec, Failure, Life};
 
+use crate::files;
 use crate::life;
 use crate::process::Process;
 use crate::running::Running;
@@ -28,7 +29,9 @@ pub(crate) fn serve(file: File, platform: Platform) -> io::Result<()> {
                 Ok(())
             }
             Some(Kind::Exec) => execute(&mut stream, &frame, &mut buffer),
-            // Input and signals for a command that has ended.
+            Some(Kind::Store) => files::store(&mut stream, &frame),
+            Some(Kind::Fetch) => files::fetch(&mut stream, &frame),
+            // Input and signals for a command that has ended, pieces of a tree that was refused.
             _ => Ok(()),
         };
         match outcome {

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 
+use vmoon_protocol::files::{Piece, Sender};
 use vmoon_protocol::frame::{self, Decoder, Frame, Kind};
 use vmoon_protocol::message::Failure;
 use vmoon_protocol::{HEADER_LEN, MAX_PAYLOAD};
@@ -46,6 +47,11 @@ impl Stream {
         frame::encode(&mut self.unsent, kind, id, payload);
     }
 
+    /// Queues a piece of a tree.
+    pub(crate) fn queue_piece(&mut self, id: u64, piece: &Piece<'_>) {
+        piece.encode(&mut self.unsent, Sender::Guest, id);
+    }
+
     /// Queues the answer to a request that failed.
     pub(crate) fn queue_failure(&mut self, id: u64, failure: &Failure) {
         let payload = failure.encode();
@@ -76,6 +82,11 @@ impl Stream {
             self.flush()?;
         }
         Ok(())
+    }
+
+    /// Sends everything once it is worth a packet.
+    pub(crate) fn flush_full(&mut self) -> io::Result<()> {
+        if self.unsent.len() < CHUNK { Ok(()) } else { self.flush_all() }
     }
 
     /// Reads what is there, once; an end of the stream is `UnexpectedEof`.

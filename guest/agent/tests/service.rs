@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use common::{Agent, Reply};
 use vmoon_protocol::frame::Kind;
-use vmoon_protocol::message::{Command, Exec, Life};
+use vmoon_protocol::message::{Command, Exec, Life, TerminalSize};
 
 fn shell(text: &str) -> Exec {
     Exec { command: Command::Shell(text.as_bytes().to_vec()), ..Exec::default() }
@@ -299,4 +299,54 @@ fn bytes_that_are_no_frames_end_the_connection_alone() {
     assert!(broken.is_closed());
     let reply: Reply = agent.connect().exec(&shell("echo fine"));
     assert_eq!(reply.text(), ("fine\n", ""));
+}
+
+fn on_terminal(text: &str) -> Exec {
+    let terminal = Some(TerminalSize { rows: 33, columns: 111 });
+    Exec { terminal, stdin: true, ..shell(text) }
+}
+
+#[test]
+fn a_terminal_has_a_size_and_is_the_programs_own() {
+    let agent = Agent::start();
+    let reply = agent.connect().exec(&on_terminal(
+        "stty size; tty >/dev/null && echo a tty >/dev/tty; echo err >&2; exit 3",
+    ));
+    assert_eq!(reply.text(), ("33 111\r\na tty\r\nerr\r\n", ""));
+    assert_eq!(reply.exit().code, 3);
+}
+
+#[test]
+fn a_terminal_is_resized_typed_on_and_hung_up() {
+    let agent = Agent::start();
+    let mut connection = agent.connect();
+    let id = connection.start(&on_terminal(
+        "stty -echo; trap 'stty size' WINCH; echo up; while read line; do echo got $line; done; echo end",
+    ));
+    assert_eq!(connection.next_frame().payload, b"up\r\n");
+    let size = TerminalSize { rows: 5, columns: 6 };
+    connection.send(Kind::Resize, id, &size.encode());
+    // Shells run a trap between two commands: reading a line is what ends this one's wait.
+    connection.send(Kind::Stdin, id, b"one\n");
+    connection.send(Kind::Stdin, id, &[]);
+    let reply = connection.collect(id);
+    let (out, _) = reply.text();
+    assert!(out.contains("5 6\r\n") && out.contains("got one\r\n"), "{out:?}");
+    assert!(out.ends_with("end\r\n"), "{out:?}");
+    // Ctrl-C is typed, not sent.
+    let id = connection.start(&on_terminal("echo up; sleep 60"));
+    assert_eq!(connection.next_frame().payload, b"up\r\n");
+    connection.send(Kind::Stdin, id, &[3]);
+    let exit = connection.collect(id).exit();
+    assert_eq!(exit.signal, libc::SIGINT);
+    // Closing the connection hangs up what runs in the foreground, whatever its group.
+    connection.start(&on_terminal("echo $$; sleep 62"));
+    let printed = String::from_utf8(connection.next_frame().payload).unwrap();
+    drop(connection);
+    let path = format!("/proc/{}/stat", printed.trim());
+    let until = Instant::now() + Duration::from_secs(5);
+    while std::fs::read_to_string(&path).is_ok_and(|text| !text.contains(") Z ")) {
+        assert!(Instant::now() < until, "{printed} outlives its terminal");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }

@@ -45,6 +45,8 @@ kinds! {
     Stdin = 0x11,
     /// Command: send a signal to the program's process group. Payload: `i32`.
     Signal = 0x12,
+    /// Command: the terminal has another size. Payload: [`crate::message::TerminalSize`].
+    Resize = 0x13,
     /// Files: take a tree of files. Payload: [`crate::files::Store`]; the tree follows. Answered by
     /// [`Kind::Done`] once it is in its place.
     Store = 0x20,

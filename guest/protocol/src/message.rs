@@ -14,6 +14,7 @@ mod exec_tag {
     pub(super) const USER: u16 = 5;
     pub(super) const TIMEOUT: u16 = 6;
     pub(super) const STDIN: u16 = 7;
+    pub(super) const TERMINAL: u16 = 8;
 }
 
 /// What to run: the payload of [`crate::Kind::Exec`], as fields.
@@ -27,6 +28,7 @@ mod exec_tag {
 /// | 5 | user | a name or a number |
 /// | 6 | timeout | `u64`, milliseconds |
 /// | 7 | standard input | `u8`: 1 when [`crate::Kind::Stdin`] frames follow |
+/// | 8 | terminal: all three streams are one | [`TerminalSize`] |
 ///
 /// The micro guest splits a shell command into words at spaces.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,6 +45,34 @@ pub struct Exec {
     pub timeout_ms: Option<u64>,
     /// Whether standard input will be sent; otherwise it is empty.
     pub stdin: bool,
+    /// The size of the terminal that the program runs on; none for pipes.
+    pub terminal: Option<TerminalSize>,
+}
+
+/// The size of a terminal: the payload of [`crate::Kind::Resize`], rows and columns as `u16`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TerminalSize {
+    /// Lines of text.
+    pub rows: u16,
+    /// Characters in a line.
+    pub columns: u16,
+}
+
+impl TerminalSize {
+    /// The payload.
+    pub fn encode(self) -> [u8; 4] {
+        let ([a, b], [c, d]) = (self.rows.to_le_bytes(), self.columns.to_le_bytes());
+        [a, b, c, d]
+    }
+
+    /// Reads a payload.
+    ///
+    /// # Errors
+    /// [`Truncated`] when it is not 4 bytes.
+    pub fn decode(payload: &[u8]) -> Result<Self, Truncated> {
+        let [a, b, c, d]: [u8; 4] = payload.try_into().map_err(|_| Truncated)?;
+        Ok(Self { rows: u16::from_le_bytes([a, b]), columns: u16::from_le_bytes([c, d]) })
+    }
 }
 
 /// The program of an [`Exec`].
@@ -90,6 +120,9 @@ impl Exec {
         if self.stdin {
             fields::put(&mut out, exec_tag::STDIN, &[1]);
         }
+        if let Some(size) = self.terminal {
+            fields::put(&mut out, exec_tag::TERMINAL, &size.encode());
+        }
         out
     }
 
@@ -121,6 +154,7 @@ impl Exec {
                     exec.timeout_ms = Some(u64::from_le_bytes(bytes));
                 }
                 exec_tag::STDIN => exec.stdin = value.first() == Some(&1),
+                exec_tag::TERMINAL => exec.terminal = Some(TerminalSize::decode(value)?),
                 _ => {}
             }
         }

@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 use vmoon_protocol::files::{Entry, Fetch, Node, Piece, Sender, Store};
 use vmoon_protocol::frame::{self, Decoder, Frame, FrameError, Kind};
-use vmoon_protocol::message::{Command, Exec, Exit, Failure, Life, Ready};
+use vmoon_protocol::message::{Command, Exec, Exit, Failure, Life, Ready, TerminalSize};
 use vmoon_protocol::watch::{Process, Unit, Watch};
 use vmoon_protocol::{HEADER_LEN, MAX_PAYLOAD, fields};
 
@@ -32,6 +32,10 @@ fn name() -> impl Strategy<Value = Vec<u8>> {
     "[A-Z_]{1,8}".prop_map(String::into_bytes)
 }
 
+fn terminal() -> impl Strategy<Value = TerminalSize> {
+    any::<(u16, u16)>().prop_map(|(rows, columns)| TerminalSize { rows, columns })
+}
+
 fn exec() -> impl Strategy<Value = Exec> {
     let command = prop_oneof![
         prop::collection::vec(bytes(20), 0..6).prop_map(Command::Arguments),
@@ -44,14 +48,10 @@ fn exec() -> impl Strategy<Value = Exec> {
         prop::option::of("[a-z0-9]{0,8}"),
         prop::option::of(any::<u64>()),
         any::<bool>(),
+        prop::option::of(terminal()),
     )
-        .prop_map(|(command, environment, directory, user, timeout_ms, stdin)| Exec {
-            command,
-            environment,
-            directory,
-            user,
-            timeout_ms,
-            stdin,
+        .prop_map(|(command, environment, directory, user, timeout_ms, stdin, terminal)| {
+            Exec { command, environment, directory, user, timeout_ms, stdin, terminal }
         })
 }
 
@@ -161,6 +161,11 @@ proptest! {
     }
 
     #[test]
+    fn sizes_read_back(size in terminal()) {
+        prop_assert_eq!(TerminalSize::decode(&size.encode()).unwrap(), size);
+    }
+
+    #[test]
     fn lives_read_back(epoch in any::<u64>(), unix_ns in any::<u64>(), entropy in any::<[u8; 32]>()) {
         let life = Life { epoch, unix_ns, entropy };
         prop_assert_eq!(life.encode().len(), Life::LEN);
@@ -224,6 +229,7 @@ proptest! {
         let _ = Exit::decode(&payload);
         let _ = Life::decode(&payload);
         let _ = Ready::decode(&payload);
+        let _ = TerminalSize::decode(&payload);
         let _ = Failure::decode(&payload);
         let _ = Watch::decode(&payload);
         let _ = Store::decode(&payload);

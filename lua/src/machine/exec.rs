@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mlua::{Lua, Table, Value};
-use vmoon_core::vm::{ExecRequest, ExecResult};
+use vmoon_core::vm::{ExecRequest, ExecResult, TerminalSize};
 use vmoon_core::{Code, Error};
 use vmoon_protocol::message::Command;
 
@@ -13,9 +13,13 @@ use crate::class::{Class, Results};
 use crate::fault::Outcome;
 use crate::options::Options;
 use crate::process::Process;
+use crate::terminal::USUAL_SIZE;
 
 /// The options of a command.
 const OPTIONS: &[&str] = &["stdin", "env", "cwd", "timeout", "user"];
+
+/// Those of a command that is spawned.
+const SPAWN_OPTIONS: &[&str] = &["stdin", "env", "cwd", "timeout", "user", "pty"];
 
 /// How much of a failed command's output an error carries, in bytes and in lines.
 const TAIL: (usize, usize) = (2048, 12);
@@ -126,11 +130,33 @@ pub(super) fn command(arguments: &Arguments) -> Outcome<ExecRequest> {
 /// Like [`request`]; standard input stays open unless it is given whole, or is `false`.
 fn spawn_request(arguments: &Arguments) -> Outcome<ExecRequest> {
     let mut request = command(arguments)?;
-    let options = arguments.options(1, OPTIONS)?;
+    let options = arguments.options(1, SPAWN_OPTIONS)?;
+    request.terminal = terminal(&options)?;
     let closed = options.value("stdin")? == Value::Boolean(false);
     apply(&mut request, &options)?;
     request.keep_stdin_open = request.stdin.is_none() && !closed;
     Ok(request)
+}
+
+/// The terminal of a command: `true` for one of the usual size, or `{ rows, cols }`.
+fn terminal(options: &Options) -> Outcome<Option<TerminalSize>> {
+    const WANTED: &str = "true, or a table { rows = 24, cols = 80 }";
+    let value = options.value("pty")?;
+    match &value {
+        Value::Nil | Value::Boolean(false) => Ok(None),
+        Value::Boolean(true) => Ok(Some(USUAL_SIZE)),
+        Value::Table(table) => {
+            let size = Options::new(options.function(), table.clone(), &["rows", "cols"])?;
+            let number = |key: &str, usual: u16| -> Outcome<u16> {
+                let count = size.count(key)?.unwrap_or(usual.into());
+                Ok(u16::try_from(count).map_err(|_| options.wrong("pty", WANTED, &value))?)
+            };
+            let (rows, columns) =
+                (number("rows", USUAL_SIZE.rows)?, number("cols", USUAL_SIZE.columns)?);
+            Ok(Some(TerminalSize { rows, columns }))
+        }
+        _ => Err(options.wrong("pty", WANTED, &value).into()),
+    }
 }
 
 fn parse(function: &'static str, index: usize, value: &Value) -> Outcome<Command> {
@@ -158,7 +184,7 @@ fn parse(function: &'static str, index: usize, value: &Value) -> Outcome<Command
     }
 }
 
-fn apply(request: &mut ExecRequest, options: &Options) -> Outcome<()> {
+pub(super) fn apply(request: &mut ExecRequest, options: &Options) -> Outcome<()> {
     request.stdin = match options.value("stdin")? {
         Value::Nil | Value::Boolean(false) => None,
         _ => options.string("stdin")?.map(|text| text.as_bytes().to_vec()),

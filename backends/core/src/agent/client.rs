@@ -112,6 +112,10 @@ impl AgentClient {
         Ok(Self { shared: Arc::new(shared), driver })
     }
 
+    pub(super) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
     /// Ends everything, synchronously.
     pub(crate) fn close(&self) {
         self.driver.abort();

@@ -1,6 +1,5 @@
 //! A command from its first write to its exit.
 
-use std::future::poll_fn;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -8,8 +7,8 @@ use vmoon_protocol::message::Exit;
 use vmoon_protocol::{Frame, Kind, MAX_PAYLOAD};
 
 use super::connection::{Broken, Connection};
+use super::exchange::Exchange;
 use super::failure;
-use super::life;
 use super::request::ExecRequest;
 use super::shared::Shared;
 use crate::error::{Code, Error, Result};
@@ -17,11 +16,8 @@ use crate::error::{Code, Error, Result};
 /// A command under way on its connection.
 #[derive(Debug)]
 pub(super) struct Command {
-    pub(super) connection: Connection,
-    pub(super) id: u64,
-    pub(super) stdin: Stdin,
-    /// The epoch that was announced ahead of it and that its first answer confirms.
-    announced: Option<u64>,
+    pub(super) exchange: Exchange,
+    stdin: Stdin,
     timeout: Option<Duration>,
 }
 
@@ -99,41 +95,25 @@ impl Command {
             .with_hint("pass long data through stdin or a file"));
         }
         let mut stdin = stdin;
-        loop {
-            let (mut connection, fresh) = match shared.pool.take() {
-                Some(connection) => (connection, false),
-                None => (shared.open().await?, true),
-            };
-            let id = shared.next_id();
-            let announced = shared.lives.pending();
-            if let Some(epoch) = announced {
-                connection.queue(Kind::Life, id, &life::announce(epoch)?);
-            }
+        let exchange = Exchange::begin(shared, |connection, id| {
+            stdin.rewind();
             connection.queue(Kind::Exec, id, &message);
-            stdin.queue(&mut connection, id);
-            let written = poll_fn(|cx| match connection.poll_drain(cx) {
-                Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-                _ => Poll::Ready(Ok(())),
-            });
-            match written.await {
-                Ok(()) => {
-                    return Ok(Self { connection, id, stdin, announced, timeout: request.timeout });
-                }
-                Err(error) if fresh => return Err(Broken::Io(error).into()),
-                // It died in the pool: the guest has seen nothing of this command.
-                Err(_) => stdin.rewind(),
-            }
-        }
+            stdin.queue(connection, id);
+        })
+        .await?;
+        Ok(Self { exchange, stdin, timeout: request.timeout })
     }
 
     /// Writes what is queued, and the known input as the guest takes it.
     pub(super) fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
         loop {
-            match self.connection.poll_drain(cx) {
+            match self.exchange.connection.poll_drain(cx) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(Broken::Io(error).into())),
                 Poll::Ready(Ok(())) if self.stdin.is_done() => return Poll::Ready(Ok(())),
-                Poll::Ready(Ok(())) => self.stdin.queue(&mut self.connection, self.id),
+                Poll::Ready(Ok(())) => {
+                    self.stdin.queue(&mut self.exchange.connection, self.exchange.id);
+                }
             }
         }
     }
@@ -157,18 +137,12 @@ impl Command {
         cx: &mut Context<'_>,
     ) -> Poll<Result<Event>> {
         loop {
-            let frame = match self.connection.poll_frame(cx) {
+            let frame = match self.exchange.poll_frame(shared, cx) {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Ready(Ok(frame)) => frame,
             };
-            // Other ids belong to a life that a restore undid.
-            if frame.id == self.id
-                && let Some(event) = self.interpret(frame)
-            {
-                if let Some(epoch) = self.announced.take() {
-                    shared.lives.confirm(epoch);
-                }
+            if let Some(event) = self.interpret(frame) {
                 return Poll::Ready(event);
             }
         }

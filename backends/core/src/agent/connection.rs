@@ -35,7 +35,7 @@ impl fmt::Debug for Connection {
         f.debug_struct("Connection")
             .field("stream", &self.stream)
             .field("serial", &self.serial)
-            .field("unwritten", &(self.outgoing.len() - self.written))
+            .field("unwritten", &self.unwritten())
             .finish_non_exhaustive()
     }
 }
@@ -84,17 +84,27 @@ impl Connection {
     }
 
     pub(super) fn is_drained(&self) -> bool {
-        self.written == self.outgoing.len()
+        self.unwritten() == 0
+    }
+
+    /// How many bytes wait to be written.
+    pub(super) fn unwritten(&self) -> usize {
+        self.outgoing.len() - self.written
     }
 
     /// Adds a frame to what will be written.
     pub(super) fn queue(&mut self, kind: Kind, id: u64, payload: &[u8]) {
+        self.queue_by(|outgoing| frame::encode(outgoing, kind, id, payload));
+    }
+
+    /// Adds the frames that `encode` appends.
+    pub(super) fn queue_by(&mut self, encode: impl FnOnce(&mut Vec<u8>)) {
         if self.is_drained() {
             self.outgoing.clear();
             self.written = 0;
         }
         self.activity += 1;
-        frame::encode(&mut self.outgoing, kind, id, payload);
+        encode(&mut self.outgoing);
     }
 
     /// Writes what is queued.

@@ -33,13 +33,18 @@ impl From<Truncated> for Error {
     }
 }
 
-fn malformed() -> Error {
+/// The guest's agent says what does not belong here.
+pub(super) fn malformed() -> Error {
     Error::new(Code::AgentUnavailable, "the guest's agent does not keep to the protocol")
 }
 
 /// The error that an [`vmoon_protocol::Kind::Error`] frame carries.
 pub(super) fn from_frame(frame: &Frame) -> Error {
-    let failure = Failure::decode(&frame.payload);
+    of_failure(Failure::decode(&frame.payload))
+}
+
+/// The error that a failure stands for.
+pub(super) fn of_failure(failure: Failure) -> Error {
     let known = Code::ALL.iter().find(|code| code.as_str() == failure.code);
     match known {
         Some(code) => Error::new(*code, failure.message),

@@ -6,6 +6,8 @@
 //! | [`process`] | a running command whose output is streamed: [`Process`], [`ProcessInput`] |
 //! | `client` | the client of one machine's agent, as the machine uses it |
 //! | `shared` | what commands share: connections, ids, lives |
+//! | [`files`] | files to and from the guest: [`FileOptions`] |
+//! | `exchange` | a request that owns its connection |
 //! | `command` | a command from its first write to its exit |
 //! | `connection` | a vsock stream that carries frames |
 //! | `control` | the control connection, and the task that reads it |
@@ -25,7 +27,9 @@ mod client;
 mod command;
 mod connection;
 mod control;
+mod exchange;
 mod failure;
+pub mod files;
 mod life;
 mod memory;
 mod observed;
@@ -36,6 +40,7 @@ mod shared;
 
 pub(crate) use client::AgentClient;
 pub(crate) use failure::seconds;
+pub use files::FileOptions;
 pub(crate) use memory::Memo;
 pub(crate) use observed::Observed;
 pub use process::{Output, Process, ProcessInput};

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 
 use tokio::time::Instant;
+use vmoon_protocol::message::TerminalSize;
 use vmoon_protocol::{Kind, MAX_PAYLOAD};
 
 use super::command::{Command, Event};
@@ -68,7 +69,7 @@ impl Process {
     ) -> Self {
         let channel = Arc::new(Channel {
             shared,
-            id: command.id,
+            id: command.exchange.id,
             life: AtomicU64::new(life),
             command: Mutex::new(Some(command)),
             writers: Arc::default(),
@@ -167,6 +168,11 @@ impl ProcessInput {
         self.0.send(Kind::Stdin, &[]).await
     }
 
+    /// Tells a command's terminal its size; a command without one ignores it.
+    pub async fn resize(&self, size: TerminalSize) -> Result<()> {
+        self.0.send(Kind::Resize, &size.encode()).await
+    }
+
     /// Sends a signal to the command's process group.
     pub async fn signal(&self, signal: i32) -> Result<()> {
         self.0.send(Kind::Signal, &signal.to_le_bytes()).await
@@ -188,21 +194,21 @@ impl Channel {
     /// The command has ended in the guest: its connection is free for the next one.
     fn end_idle(&self) {
         if let Some(command) = self.end() {
-            self.shared.pool.put(command.connection);
+            self.shared.pool.put(command.exchange.connection);
         }
     }
 
     fn mark(&self) -> Option<Mark> {
-        self.lock().as_ref()?.connection.mark()
+        self.lock().as_ref()?.exchange.connection.mark()
     }
 
     /// After a restore to a snapshot in which `kept` ran silently: the command goes on, in the
     /// new life.
     fn rewind(&self, kept: &[Mark], life: u64) {
         if let Some(command) = self.lock().as_mut()
-            && kept.iter().any(|mark| mark.serial == command.connection.serial())
+            && kept.iter().any(|mark| mark.serial == command.exchange.connection.serial())
         {
-            command.connection.rewind();
+            command.exchange.connection.rewind();
             self.life.store(life, Ordering::Relaxed);
         }
     }
@@ -253,7 +259,7 @@ impl Channel {
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                     Poll::Ready(Ok(())) if queued => break,
                     Poll::Ready(Ok(())) => {
-                        command.connection.queue(kind, self.id, payload);
+                        command.exchange.connection.queue(kind, self.id, payload);
                         queued = true;
                     }
                 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use vmoon_protocol::message::{Command, Exec, Exit};
+use vmoon_protocol::message::{Command, Exec, Exit, TerminalSize};
 
 /// A command for the guest.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub struct ExecRequest {
     pub directory: Option<Vec<u8>>,
     /// The user to run as, by name or number.
     pub user: Option<String>,
+    /// The size of a terminal for it to run on: its output is all standard output then.
+    pub terminal: Option<TerminalSize>,
     /// How long it may run; then its process group is killed.
     pub timeout: Option<Duration>,
 }
@@ -62,6 +64,7 @@ impl ExecRequest {
                 .timeout
                 .map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).max(1)),
             stdin,
+            terminal: self.terminal,
         }
     }
 }

@@ -182,11 +182,11 @@ impl Shared {
                     let end = ExecResult::from(exit);
                     (into.code, into.signal) = (end.code, end.signal);
                     into.duration = end.duration;
-                    self.pool.put(command.connection);
+                    self.pool.put(command.exchange.connection);
                     return Ok(());
                 }
                 Event::Failed(error) => {
-                    self.pool.put(command.connection);
+                    self.pool.put(command.exchange.connection);
                     return Err(error);
                 }
             }

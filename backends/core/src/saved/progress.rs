@@ -16,6 +16,10 @@ pub enum Work {
     Verifying,
     /// A disk is written to an image.
     Committing,
+    /// Files are copied into the guest.
+    CopyingIn,
+    /// Files are copied out of the guest.
+    CopyingOut,
 }
 
 /// How far a work is.
@@ -67,6 +71,11 @@ impl Progress {
     /// Says how many bytes there are in all.
     pub fn set_total(&self, bytes: u64) {
         self.0.total.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Says that there are more bytes than was known.
+    pub fn add_total(&self, bytes: u64) {
+        self.0.total.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// Some more bytes are done.

@@ -48,7 +48,8 @@ impl Vm {
         })
     }
 
-    fn commandable(&self) -> Result<&AgentClient> {
+    /// The agent of a machine that runs commands now.
+    pub(super) fn commandable(&self) -> Result<&AgentClient> {
         self.check(Operation::Exec)?;
         self.agent.as_ref().ok_or_else(|| {
             let (what, hint) = if self.spec.vsock.is_none() {

@@ -10,6 +10,7 @@
 //! | `waiting` | waits for states and for readiness |
 //! | `stopping` | the graceful stop and its end by force |
 //! | `commands` | exec, spawn and watches, by way of the agent |
+//! | `files` | files to and from the guest |
 //! | `traffic` | vsock, console and balloon |
 //! | `disks` | disks as the guest sees them, written to images |
 //! | [`snapshot`] | [`Snapshot`], and how to name one |
@@ -23,6 +24,7 @@ mod commands;
 mod disks;
 #[cfg(test)]
 mod fake;
+mod files;
 mod forking;
 pub mod host;
 pub mod machine;
@@ -36,7 +38,7 @@ mod traffic;
 mod tree;
 mod waiting;
 
-pub use crate::agent::{ExecRequest, ExecResult, Output, Process, ProcessInput};
+pub use crate::agent::{ExecRequest, ExecResult, FileOptions, Output, Process, ProcessInput};
 pub use crate::backend::{
     BalloonLevel, BalloonStatistics, MachineInfo, RestoreReport, SnapshotFigures, Status,
 };
@@ -44,3 +46,4 @@ pub use host::Host;
 pub use machine::Vm;
 pub use snapshot::{RestoreOptions, Snapshot, SnapshotSelector};
 pub use stopping::StopOutcome;
+pub use vmoon_protocol::message::TerminalSize;

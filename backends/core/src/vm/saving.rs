@@ -225,7 +225,7 @@ impl Works {
         let count = count.lock().unwrap_or_else(PoisonError::into_inner);
         let left = ended.wait_timeout_while(count, WRITERS_DEADLINE, |count| *count > 0);
         if left.is_ok_and(|(_, waited)| waited.timed_out()) {
-            tracing::warn!("a snapshot was still being written; its unfinished files stay");
+            tracing::warn!("files were still being written; what is unfinished of them stays");
         }
     }
 }
