@@ -25,5 +25,7 @@ fn backends() -> Vec<Arc<dyn Backend>> {
     vec![
         #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
         Arc::new(vmoon_kvm::KvmBackend::new()),
+        #[cfg(target_os = "macos")]
+        Arc::new(vmoon_vz::VzBackend::new()),
     ]
 }
