@@ -35,7 +35,20 @@ fn build() -> PathBuf {
         .output()
         .expect("cargo can be run");
     assert!(output.status.success(), "cargo build --release --package vmoon failed");
-    executable(&String::from_utf8_lossy(&output.stdout)).expect("cargo names what it built")
+    let built = executable(&String::from_utf8_lossy(&output.stdout)).expect("cargo names it");
+    if cfg!(target_os = "macos") {
+        sign(&built);
+    }
+    built
+}
+
+/// Gives a program the right to run machines, which macOS wants to see in its signature.
+fn sign(program: &Path) {
+    let status = Command::new(root().join("backends/vz/signing/sign"))
+        .arg(program)
+        .status()
+        .expect("the script can be run");
+    assert!(status.success(), "{} cannot be signed", program.display());
 }
 
 /// The path of the executable in cargo's messages, one JSON object a line.

@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use vmoon_core::spec::BootSource;
 use vmoon_core::{Code, Error, Result, SnapshotId};
 
+use crate::disk::RawImage;
 use crate::plan::{Files, Plan};
 
 /// The name of a machine's memory and devices in a snapshot.
@@ -67,6 +68,18 @@ impl Folder {
             clone_file(&from(index), &draft(index))?;
         }
         own().try_for_each(|index| rename(&draft(index), &self.path(&disk_name(index))))
+    }
+
+    /// A disk as the guest's device has it now. A clone is taken at one moment, and has no name.
+    pub(crate) fn disk(&self, plan: &Plan, index: usize) -> Result<RawImage> {
+        if !plan.disks[index].cloned {
+            return RawImage::open(&plan.disks[index].image);
+        }
+        let copy = self.path(&format!(".copy-of-{}", disk_name(index)));
+        clone_file(&self.path(&disk_name(index)), &copy)?;
+        let image = RawImage::open(&copy);
+        fs::remove_file(&copy).map_err(|error| failed("remove", &copy, error))?;
+        image
     }
 
     /// Where the machine's files are.

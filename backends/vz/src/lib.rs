@@ -14,6 +14,7 @@
 //! | [`snapshot`] | saved states, in a machine's folder and in a directory of the user's |
 //! | [`folder`] | a machine's files: kernel, disks, snapshots |
 //! | [`identity`] | no two live machines share an identifier |
+//! | `disk` | disks as they were at one moment |
 //! | [`console`] | the guest's console through pipes, and panics seen on it |
 //! | [`vsock`] | streams, listeners, and connecting with a deadline |
 //! | `macos` | the framework itself: the only module that touches Objective-C |
@@ -25,6 +26,7 @@
 
 pub mod backend;
 pub mod console;
+mod disk;
 pub mod folder;
 pub mod framework;
 pub mod host;

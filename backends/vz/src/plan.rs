@@ -125,6 +125,22 @@ impl Plan {
         })
     }
 
+    /// Refuses a run that must be the same each time to a guest that draws from the framework's
+    /// entropy device.
+    ///
+    /// # Errors
+    /// `backend.unsupported`.
+    pub fn check_deterministic(&self, deterministic: bool) -> Result<()> {
+        if deterministic && self.entropy {
+            return Err(unsupported(
+                "deterministic",
+                "the entropy device of vz gives other bytes in every run".to_owned(),
+            )
+            .with_hint("make the machine with entropy = false"));
+        }
+        Ok(())
+    }
+
     /// The devices that the framework cannot save, by the names of their keys in a spec. Its own
     /// check has the last word, see [`crate::framework::Created::unsaveable`].
     pub fn unsaveable_devices(&self) -> Vec<&'static str> {
@@ -255,6 +271,8 @@ pub(crate) mod tests {
         assert_eq!(cloned, [true, false, false]);
         assert_eq!(plan.cmdline, "quiet console=hvc0");
         assert!(plan.unsaveable_devices().is_empty());
+        assert!(plan.check_deterministic(true).is_err() && plan.check_deterministic(false).is_ok());
+        assert!(Plan { entropy: false, ..plan }.check_deterministic(true).is_ok());
     }
 
     #[test]

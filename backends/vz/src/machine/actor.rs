@@ -76,6 +76,10 @@ impl Actor {
             }
             Command::Type(bytes, reply) => drop(reply.send(self.type_input(&bytes))),
             Command::SetBalloon(target, reply) => drop(reply.send(self.set_balloon(target))),
+            Command::Disk(index, reply) => {
+                let disk = self.folder.disk(&self.maker.plan, index);
+                drop(reply.send(disk.map(|disk| Arc::new(disk) as Arc<_>)));
+            }
             Command::Info(reply) => drop(reply.send(Ok(self.info()))),
             Command::Ended(life, ended) if life == self.life => self.ended(ended),
             Command::Panicked(reason) => self.panicked(&reason),

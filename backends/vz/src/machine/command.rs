@@ -4,6 +4,7 @@ use std::sync::{Arc, mpsc};
 
 use tokio::sync::oneshot;
 use vmoon_core::backend::{MachineInfo, RestoreOptions, RestoreReport, SnapshotImage};
+use vmoon_core::disk::DiskContents;
 use vmoon_core::{Bytes, Code, Error, Result, SnapshotId};
 
 use crate::framework::Ended;
@@ -25,6 +26,7 @@ pub(crate) enum Command {
     Forget(SnapshotId, Reply<()>),
     Type(Vec<u8>, Reply<usize>),
     SetBalloon(Bytes, Reply<()>),
+    Disk(usize, Reply<Arc<dyn DiskContents>>),
     Info(Reply<MachineInfo>),
     /// The machine of this life ended by itself.
     Ended(u64, Ended),

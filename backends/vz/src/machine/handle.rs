@@ -9,6 +9,7 @@ use vmoon_core::backend::{
     BalloonLevel, BalloonStatistics, MachineInfo, RestoreOptions, RestoreReport, SnapshotImage,
     Status,
 };
+use vmoon_core::disk::DiskContents;
 use vmoon_core::lifecycle::Operation;
 use vmoon_core::vsock::{VsockListener, VsockStream};
 use vmoon_core::{Bytes, Code, Console, Error, Machine, Result, SnapshotId, VsockPort};
@@ -156,6 +157,10 @@ impl Machine for VzMachine {
     async fn balloon_statistics(&self) -> Result<BalloonStatistics> {
         check_device(self.plan.balloon, "balloon")?;
         Err(untold("the guest's memory statistics"))
+    }
+
+    async fn disk(&self, index: usize) -> Result<Arc<dyn DiskContents>> {
+        self.mailbox.ask(|reply| Command::Disk(index, reply)).await
     }
 
     async fn info(&self) -> Result<MachineInfo> {

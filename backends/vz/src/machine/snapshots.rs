@@ -78,6 +78,7 @@ impl Actor {
         let target = self.snapshots.get(&id).cloned().ok_or_else(|| {
             Error::new(Code::SnapshotNotFound, format!("snapshot {id} does not exist any more"))
         })?;
+        target.plan.check_deterministic(options.deterministic)?;
         target.kept.check(&target.plan)?;
         let begun = Instant::now();
         // From here on an error leaves a machine that is neither here nor there.

@@ -203,6 +203,15 @@ async fn a_restore_brings_memory_and_disks_back_under_the_same_identifier() {
     let snapshot = machine.snapshot(id).await.unwrap();
     assert!(snapshot.figures().bytes > Bytes(0) && !snapshot.figures().paused);
     fs::write(own(), b"second").unwrap();
+    for (disk, expected) in [
+        (machine.disk(0).await.unwrap(), b"second".as_slice()),
+        (snapshot.disk(0).await.unwrap(), b"first"),
+    ] {
+        let mut bytes = vec![0; usize::try_from(disk.length()).unwrap()];
+        disk.read(0, &mut bytes).unwrap();
+        assert_eq!(bytes, expected);
+        assert_eq!(disk.data().unwrap().len(), 1);
+    }
     fake.log();
     machine.restore(id, RestoreOptions::default()).await.unwrap();
     assert_eq!(fake.log(), ["stop", "create", "restore memory", "resume"]);
@@ -322,12 +331,12 @@ async fn a_saved_machine_comes_back_once_the_first_is_closed() {
     let backend = backend(&fake);
     let load = || backend.load(saved.clone(), Progress::new(Work::Loading, None));
     let loaded = load().await.unwrap();
-    let error = loaded.fork(identity()).await.unwrap_err();
+    let error = loaded.fork(identity(), false).await.unwrap_err();
     assert_eq!(error.code(), Code::BackendUnsupported);
     machine.close();
     // What was loaded needs neither the directory nor the first image.
     fs::remove_file(&image).unwrap();
-    let forked = loaded.fork(identity()).await.unwrap();
+    let forked = loaded.fork(identity(), false).await.unwrap();
     assert_eq!(forked.machine.watch().borrow().state, State::Paused);
     assert_eq!(fs::read(&fake.0.lock().unwrap().disks[0]).unwrap(), b"saved");
     forked.machine.resume().await.unwrap();

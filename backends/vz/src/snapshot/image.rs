@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use vmoon_core::backend::{Forked, SnapshotFigures, SnapshotImage};
+use vmoon_core::disk::DiskContents;
 use vmoon_core::saved::Progress;
 use vmoon_core::spec::Identity;
 use vmoon_core::{Code, Error, Result, SnapshotId};
 
 use super::saved;
-use crate::folder::{Folder, Kept};
+use crate::disk::RawImage;
+use crate::folder::{Folder, Kept, disk_name};
 use crate::framework::Framework;
 use crate::machine::birth::{self, Origin};
 use crate::plan::Plan;
@@ -49,11 +51,19 @@ impl SnapshotImage for VzSnapshot {
     }
 
     /// The one machine of this snapshot, brought back; its address on the network is the old one.
-    async fn fork(&self, _: Identity) -> Result<Forked> {
+    async fn fork(&self, _: Identity, deterministic: bool) -> Result<Forked> {
+        self.frozen.plan.check_deterministic(deterministic)?;
         let (framework, plan) = (self.framework.clone(), self.frozen.plan.clone());
         let origin = Origin::Snapshot(self.frozen.clone());
         let machine = Arc::new(birth::bear(framework, plan, origin).await?);
         Ok(Forked { machine, connections: Vec::new(), snapshot: Arc::new(self.clone()) })
+    }
+
+    async fn disk(&self, index: usize) -> Result<Arc<dyn DiskContents>> {
+        let disk = &self.frozen.plan.disks[index];
+        let path =
+            if disk.cloned { self.frozen.kept.file(&disk_name(index)) } else { disk.image.clone() };
+        Ok(Arc::new(RawImage::open(&path)?))
     }
 
     async fn save(
