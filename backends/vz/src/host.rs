@@ -78,6 +78,7 @@ impl HostFacts {
             ),
             entropy: Capability::Yes,
             disks: Capability::Yes,
+            qcow2: Capability::no("the framework reads raw images alone"),
             shares: Capability::Yes,
             net: Capability::Yes,
             rosetta: match (self.apple_silicon, self.rosetta) {

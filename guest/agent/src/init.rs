@@ -130,6 +130,7 @@ fn set_hostname(name: &str) {
 
 fn bring_up_loopback() -> io::Result<()> {
     // The C libraries do not agree on the type of a request.
+    #[allow(clippy::cast_possible_truncation, reason = "a request has 32 bits")]
     const SIOCSIFFLAGS: libc::Ioctl = libc::SIOCSIFFLAGS as libc::Ioctl;
     // SAFETY: takes integers and returns a new descriptor.
     let socket = sys::owned(unsafe {

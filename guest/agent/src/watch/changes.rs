@@ -121,5 +121,7 @@ fn is_silent(directory: &Path) -> bool {
     let mut found: libc::statfs = unsafe { mem::zeroed() };
     // SAFETY: `name` is a C string and `found` a whole `statfs`; both outlive the call.
     let outcome = unsafe { libc::statfs(name.as_ptr(), &raw mut found) };
-    outcome == 0 && SILENT.iter().any(|magic| i64::from(*magic) == found.f_type)
+    // The C libraries do not agree on the type's sign.
+    let kind = i128::from(found.f_type);
+    outcome == 0 && SILENT.iter().any(|magic| i128::from(*magic) == kind)
 }
