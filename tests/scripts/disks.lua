@@ -90,6 +90,29 @@ t.case("a snapshot's disk, too, from each place in the tree", function()
   t.raises("snapshot.not_found", snaps[3].commit_disk, snaps[3], 1, copy)
 end)
 
+t.case("a snapshot holds the clusters written since the one before", function()
+  local base = folder .. "/base"
+  assert(os.execute("truncate -s 1M " .. base))
+  local vm <close> = vmoon.boot { disks = { { path = base } } }
+  local function fill(clusters)
+    for n = 0, clusters - 1 do
+      vm:succeed(("blk write %d %s"):format(n * 8, ("ab"):rep(8 * SECTOR)))
+    end
+  end
+  local function of_disks(snap) return (snap.bytes - snap.dirty_pages * 4096) // 4096 end
+  fill(100)
+  local first <close> = vm:snapshot()
+  t.same(of_disks(first), 100, "clusters of the first")
+  fill(7)
+  local second <close> = vm:snapshot()
+  t.same(of_disks(second), 7, "of the second")
+  fill(50)
+  vm:restore(first)
+  fill(3)
+  local third <close> = vm:snapshot()
+  t.same(of_disks(third), 3, "of one above the first")
+end)
+
 t.case("what is empty takes no room", function()
   local base, copy = folder .. "/sparse", folder .. "/copy"
   assert(os.execute("truncate -s 1G " .. base))

@@ -12,7 +12,7 @@ use vmoon_core::disk::DiskContents;
 use vmoon_core::lifecycle::Operation;
 use vmoon_core::spec::Guest;
 use vmoon_core::{BootSource, Bytes, Console, Result, SnapshotId, State};
-use vmoon_virtio::block::BlockHost;
+use vmoon_virtio::block::{BlockHost, Overlay};
 use vmoon_virtio::entropy::EntropyHost;
 
 use super::command::Command;
@@ -38,6 +38,8 @@ pub(crate) struct Actor {
     pub(super) dirty: DirtyPages,
     /// The frozen memory that RAM was last equal to; none before the first snapshot.
     pub(super) image: Option<MemoryImage>,
+    /// What was above the images of disks then.
+    pub(super) overlays: Vec<Overlay>,
     pub(super) snapshots: HashMap<SnapshotId, Arc<Frozen>>,
     /// Counts restores, so that an ending of the life before is told from one of this life.
     pub(super) life: Arc<AtomicU64>,
@@ -81,6 +83,7 @@ impl Actor {
         }
         self.snapshots.clear();
         self.image = None;
+        self.overlays.clear();
         self.disks.clear();
         let remains = self.shell.dismantle();
         drop(wakeups);

@@ -223,6 +223,7 @@ impl Made {
             status,
             console,
             image: None,
+            overlays: Vec::new(),
             snapshots: HashMap::new(),
             life,
             started: None,
@@ -249,6 +250,7 @@ impl Actor {
         })?;
         self.draw_entropy(frozen.id, options);
         self.image = Some(frozen.memory.clone());
+        self.overlays = frozen.state.overlays();
         self.snapshots.insert(frozen.id, frozen);
         Ok(())
     }

@@ -7,6 +7,7 @@ use kvm_bindings::{
 use kvm_ioctls::VmFd;
 use serde::{Deserialize, Serialize};
 use vmoon_core::Result;
+use vmoon_virtio::block::Overlay;
 
 use crate::legacy::LegacyState;
 use crate::transport::TransportState;
@@ -23,6 +24,14 @@ pub(crate) struct MachineState {
     pub(crate) legacy: LegacyState,
     /// The virtio devices, in the order of their addresses.
     pub(crate) devices: Vec<TransportState>,
+}
+
+impl MachineState {
+    /// What was written above the images of disks, in their order.
+    pub(crate) fn overlays(&self) -> Vec<Overlay> {
+        let disks = self.devices.iter().filter_map(TransportState::block);
+        disks.map(|disk| disk.overlay.clone().unwrap_or_default()).collect()
+    }
 }
 
 /// KVM's interrupt controllers, timer and clock.

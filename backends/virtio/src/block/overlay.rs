@@ -201,6 +201,13 @@ impl Overlay {
         }
     }
 
+    /// How many clusters of this overlay `older` does not share: those written since, where this
+    /// one began as a clone of it. Takes the time of the differences.
+    pub fn added_to(&self, older: &Self) -> u64 {
+        let older = older.root.as_ref().map(|root| (root, older.height));
+        self.root.as_ref().map_or(0, |root| added(root, self.height, older))
+    }
+
     /// Calls `visit` for each cluster written, in ascending order.
     ///
     /// # Errors
@@ -224,6 +231,36 @@ impl Overlay {
             }
         }
         self.root.as_deref().map_or(Ok(()), |root| walk(root, 0, &mut visit))
+    }
+}
+
+/// How many clusters of a node `older`, a node with its level, does not share.
+fn added(node: &Arc<Node>, level: u32, older: Option<(&Arc<Node>, u32)>) -> u64 {
+    if older.is_some_and(|(older, _)| Arc::ptr_eq(node, older)) {
+        return 0;
+    }
+    match &**node {
+        Node::Inner(children) => children
+            .places()
+            .map(|(place, child)| {
+                let below = older.and_then(|(older, height)| match &**older {
+                    // The older tree was not as high: all of it is below the first place.
+                    _ if height < level => (place == 0).then_some((older, height)),
+                    Node::Inner(children) => Some((children.get(place)?, height - 1)),
+                    Node::Leaf(_) => None,
+                });
+                added(child, level - 1, below)
+            })
+            .sum(),
+        Node::Leaf(children) => {
+            let shared = |place, cluster| match older.map(|(older, _)| &**older) {
+                Some(Node::Leaf(older)) => {
+                    older.get(place).is_some_and(|older| Arc::ptr_eq(cluster, older))
+                }
+                _ => false,
+            };
+            children.places().filter(|(place, cluster)| !shared(*place, cluster)).count() as u64
+        }
     }
 }
 
@@ -338,6 +375,14 @@ mod tests {
                     }
                 }
             }
+            let mut added = 0;
+            overlay.for_each(|index, cluster| {
+                let shared = snapshot.get(index).is_some_and(|old| std::ptr::eq(old, cluster));
+                added += u64::from(!shared);
+                Ok::<_, ()>(())
+            }).unwrap();
+            prop_assert_eq!(overlay.added_to(&snapshot), added);
+            prop_assert_eq!(overlay.added_to(&Overlay::new()), overlay.len());
             for (overlay, expected) in [(&snapshot, &frozen), (&overlay, &expected)] {
                 let mut found = BTreeMap::new();
                 overlay.for_each(|index, cluster| {
