@@ -3,7 +3,7 @@
 --
 -- The disk is a raw image of an ext4 file system. To make one takes a minute, as root:
 --
---   mmdebstrap --variant=minbase --include=systemd-sysv,dbus stable root
+--   mmdebstrap --variant=minbase --include=systemd-sysv,udev,dbus stable root
 --   mkfs.ext4 -d root debian.img 1G
 --   vmoon run 08-debian.lua debian.img
 local vmoon = require "vmoon"

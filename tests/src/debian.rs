@@ -11,12 +11,12 @@ const TOOLS: [(&str, &str); 2] = [("mmdebstrap", "mmdebstrap"), ("mkfs.ext4", "e
 /// Little beside systemd. Documents and languages would only cost time.
 const MAKE: &str = "
 set -eu
-mmdebstrap --quiet --variant=minbase --include=systemd-sysv,dbus \\
+mmdebstrap --quiet --variant=minbase --include=systemd-sysv,udev,dbus \\
   --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \\
   --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/share/info/*' \\
   --customize-hook='rm -rf \"$1\"/var/cache/apt/* \"$1\"/var/lib/apt/lists/*' \\
   \"$1\" \"$2/root\"
-mkfs.ext4 -q -d \"$2/root\" \"$2/debian.img\" 240M
+mkfs.ext4 -q -F -d \"$2/root\" \"$2/debian.img\" 240M
 ";
 
 /// Why no image can be made here, or `None`.

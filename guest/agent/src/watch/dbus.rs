@@ -9,8 +9,9 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-/// How long the peer may take to answer.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long the peer may take to answer: systemd that starts a system on a busy host leaves its
+/// callers waiting for much of a minute.
+const PATIENCE: Duration = Duration::from_mins(5);
 /// The longest message that is read, in bytes; the standard allows 128 MiB.
 const LONGEST: usize = 1 << 20;
 /// The length of the fixed part of a header, in bytes.
