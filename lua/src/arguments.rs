@@ -9,6 +9,7 @@ use vmoon_core::{Bytes, Code, Error, VsockPort, units};
 use crate::convert::kind;
 use crate::fault::Outcome;
 use crate::options::Options;
+use crate::types::Documentation;
 
 /// The arguments of one call.
 #[derive(Debug)]
@@ -40,7 +41,12 @@ impl Arguments {
 
     /// The error of a wrong argument. `wanted` says what would be right.
     pub(crate) fn wrong(&self, index: usize, wanted: &str) -> Error {
-        wrong(&format!("argument {} of {}", index + 1, self.function), wanted, self.value(index))
+        let place = format!("argument {} of {}", index + 1, self.function);
+        let error = wrong(&place, wanted, self.value(index));
+        match Documentation::shipped().signature(self.function) {
+            Some(signature) => error.with_hint(signature),
+            None => error,
+        }
     }
 
     /// A string; numbers count as strings, as everywhere in Lua.

@@ -83,12 +83,22 @@ pub(crate) fn register_except_close<T: Handle>(registry: &mut UserDataRegistry<T
         let readonly = lua.create_function(|lua, key: Value| {
             let name = key.to_string()?;
             let error = Error::new(Code::VmSpec, format!("'{name}' of {} cannot be set", T::NAME))
+                .with_hint("its fields only tell; methods change what can be changed")
                 .with_detail("key", name);
             Ok(Reply::<()>::new(lua, Err(error.into()), None))
         })?;
         Context::of(lua).maker(lua, "newindex")?.call::<Value>(readonly)
     });
     registry.add_meta_method(MetaMethod::ToString, |_, this, _: MultiValue| Ok(this.title()));
+}
+
+/// What the objects of a class have, for those who ask about it.
+#[derive(Clone, Debug)]
+pub(crate) struct Members {
+    /// The methods, by name.
+    pub(crate) methods: Table,
+    /// What computes the fields, by name.
+    pub(crate) getters: Table,
 }
 
 /// A class in the making.
@@ -231,11 +241,10 @@ impl<T: Handle> Class<T> {
                 .with_detail("valid", names.as_slice());
             Ok(Reply::<()>::new(lua, Err(error.into()), None))
         })?;
-        Context::of(&self.lua).maker(&self.lua, "index")?.call((
-            self.methods,
-            self.getters,
-            unknown,
-        ))
+        let context = Context::of(&self.lua);
+        let known = Members { methods: self.methods.clone(), getters: self.getters.clone() };
+        context.classes.borrow_mut().insert(T::NAME, known);
+        context.maker(&self.lua, "index")?.call((self.methods, self.getters, unknown))
     }
 }
 
@@ -251,6 +260,21 @@ fn receiver<T: Handle>(name: &'static str, values: &mut MultiValue) -> Outcome<T
         .into())
 }
 
+/// Refuses a function of a module that was called with a colon: its first argument is then the
+/// module, which has the function itself.
+fn without_module(name: &'static str, values: &MultiValue) -> Outcome<()> {
+    let key = name.rsplit('.').next().unwrap_or(name);
+    if let Some(Value::Table(first)) = values.front()
+        && first.raw_get::<Value>(key).is_ok_and(|value| value.is_function())
+    {
+        let message = format!("{name} was called with a colon");
+        return Err(Error::new(Code::VmSpec, message)
+            .with_hint(format!("write {name}(…) with a dot: it belongs to a module"))
+            .into());
+    }
+    Ok(())
+}
+
 /// A function of a module that does not wait. `name` is as users write it: `vmoon.list`.
 pub(crate) fn function<R, F>(
     lua: &Lua,
@@ -264,7 +288,9 @@ where
     F: Fn(&Lua, Arguments) -> Outcome<R> + 'static,
 {
     let function = lua.create_function(move |lua, values: MultiValue| {
-        Ok(Reply::new(lua, body(lua, Arguments::new(name, values)), None))
+        let outcome =
+            without_module(name, &values).and_then(|()| body(lua, Arguments::new(name, values)));
+        Ok(Reply::new(lua, outcome, None))
     })?;
     set(lua, module, name, results, &function)
 }
@@ -284,8 +310,15 @@ where
 {
     let body = Rc::new(body);
     let function = lua.create_async_function(move |lua, values: MultiValue| {
-        let outcome = body(lua.clone(), Arguments::new(name, values));
-        async move { Ok(Reply::new(&lua, outcome.await, None)) }
+        let outcome =
+            without_module(name, &values).map(|()| body(lua.clone(), Arguments::new(name, values)));
+        async move {
+            let outcome = match outcome {
+                Ok(call) => call.await,
+                Err(fault) => Err(fault),
+            };
+            Ok(Reply::new(&lua, outcome, None))
+        }
     })?;
     set(lua, module, name, results, &function)
 }

@@ -1,7 +1,7 @@
 //! What every binding can reach: the host of machines, and the prelude's functions.
 
 use std::cell::{Cell, OnceCell, RefCell};
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -21,6 +21,8 @@ pub(crate) struct Context {
     pub(crate) host: Arc<Host>,
     /// The backend for machines that do not name one.
     pub(crate) backend: Option<String>,
+    /// The classes of which there have been objects, by their names.
+    pub(crate) classes: RefCell<BTreeMap<&'static str, crate::class::Members>>,
     /// The prelude's functions that make classes, once they are needed.
     pub(crate) class: OnceCell<Table>,
     /// Lua's own `xpcall`, which scripts cannot replace.
@@ -70,6 +72,7 @@ impl Context {
     pub(crate) fn clear(&self) {
         self.origins.borrow_mut().clear();
         self.unseen.borrow_mut().clear();
+        self.classes.borrow_mut().clear();
     }
 
     /// Whether the snapshot was closed.

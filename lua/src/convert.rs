@@ -54,10 +54,11 @@ pub(crate) fn kind(value: &Value) -> String {
 pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     known
         .into_iter()
-        .map(|candidate| (edits(word, candidate), candidate))
-        .filter(|(edits, candidate)| *edits <= 2 && *edits < candidate.len())
+        // Of two that are as near, the one that goes on where the word ends.
+        .map(|candidate| (edits(word, candidate), !candidate.starts_with(word), candidate))
+        .filter(|(edits, _, candidate)| *edits <= 2 && *edits < candidate.len())
         .min()
-        .map(|(_, candidate)| candidate)
+        .map(|(.., candidate)| candidate)
 }
 
 /// The number of letters inserted, removed, changed or swapped with a neighbour (the optimal
@@ -91,5 +92,6 @@ mod tests {
         assert_eq!(nearest("cpuz", known), Some("cpus"));
         assert_eq!(nearest("snapshto", known), Some("snapshot"));
         assert_eq!(nearest("banana", known), None);
+        assert_eq!(nearest("stat", ["start", "state"]), Some("state"));
     }
 }

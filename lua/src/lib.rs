@@ -9,6 +9,8 @@
 //! | [`runtime`] | [`Runtime`]: starts Lua, runs a script, says how it ended |
 //! | [`report`] | what went wrong in a script, and the picture that people see of it |
 //! | [`stop`] | what ends a script early: deadlines, signals, `os.exit` |
+//! | [`session`] | a conversation with Lua, one chunk after the other; completion, help |
+//! | [`types`] | the documentation of the API, from the types for editors |
 //! | `prelude` | loads `stdlib/prelude`: coroutines and `require` that may wait |
 //! | `class`, `arguments`, `options`, `fault` | how a Rust function becomes one of Lua's: objects, checked arguments, structured errors |
 //! | `trace` | where in the script an error comes from |
@@ -40,6 +42,7 @@ mod prelude;
 mod process;
 pub mod report;
 pub mod runtime;
+pub mod session;
 mod slot;
 mod snapshot;
 mod spec;
@@ -48,8 +51,10 @@ mod stream;
 mod task;
 mod terminal;
 mod trace;
+pub mod types;
 
 pub use report::Report;
 pub use runtime::{Config, Ending, Runtime, Script};
+pub use session::{Evaluation, Session};
 pub use stop::Signals;
 pub use trace::Frame;

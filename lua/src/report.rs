@@ -7,6 +7,7 @@ use mlua::{Lua, Table, Value};
 use crate::runtime::Script;
 use crate::trace::{Frame, Note, first_line};
 
+mod meant;
 mod place;
 mod render;
 mod sources;
@@ -55,6 +56,13 @@ impl Report {
         }
         report.place =
             place::find(position, &report.frames, key.as_deref(), &report.message, sources);
+        if let (Value::String(_), Some(place)) = (value, &report.place)
+            && let Some(chunk) = sources.chunk_shown_as(&place.name)
+        {
+            let text = sources.text(&chunk).unwrap_or_default();
+            let line = place.text.as_deref().unwrap_or_default();
+            report.hint = meant::hint(lua, &report.message, text, line);
+        }
         report
     }
 
@@ -70,14 +78,14 @@ impl Report {
 
     /// The report of a script that is not Lua.
     pub(crate) fn syntax(error: &mlua::Error, script: &Script, sources: &mut Sources) -> Self {
+        Self::syntax_of(error, script.chunk(), sources)
+    }
+
+    /// The report of a chunk that is not Lua.
+    pub(crate) fn syntax_of(error: &mlua::Error, chunk: &str, sources: &mut Sources) -> Self {
         let text = first_line(error);
-        let frame = Frame {
-            chunk: script.chunk().to_owned(),
-            line: 1,
-            function: None,
-            main: true,
-            callee: None,
-        };
+        let frame =
+            Frame { chunk: chunk.to_owned(), line: 1, function: None, main: true, callee: None };
         let (position, message) =
             place::split_position(&text, std::slice::from_ref(&frame), sources);
         let place = place::find(position, &[], None, message, sources);

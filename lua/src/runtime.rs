@@ -5,18 +5,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mlua::{Function, Lua, MultiValue, Value};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::LocalSet;
 use vmoon_core::vm::Host;
 
 use crate::context::Context;
 use crate::report::{Report, Sources};
+use crate::session::Session;
 use crate::stop::{Cause, Signals, Stop};
 use crate::trace::first_line;
 
 mod embedded;
-mod raised;
+pub(crate) mod raised;
 mod script;
-mod setup;
+pub(crate) mod setup;
 
 pub use script::Script;
 
@@ -87,6 +89,17 @@ impl Runtime {
         self.embedded.add_immediate(name, body);
     }
 
+    /// The same for a function that holds a conversation with the script's Lua and returns when
+    /// that is over. The table that the script gives it holds the values that the conversation
+    /// begins with, by name.
+    pub fn define_conversation(
+        &mut self,
+        name: &'static str,
+        talk: impl AsyncFn(Session) + 'static,
+    ) {
+        self.embedded.add_conversation(name, talk);
+    }
+
     /// Runs a script to its end, whatever that is. Everything that the script held is closed
     /// when this returns.
     ///
@@ -98,42 +111,102 @@ impl Runtime {
     }
 
     fn run_script(self, script: &Script) -> mlua::Result<Ending> {
-        let Self { config, tokio, embedded } = self;
+        let mut started = Started::new(self, script)?;
+        let lua = started.lua.clone();
+        let ending = match script.load(&lua) {
+            Err(error) => {
+                Ok(Ending::Raised(vec![Report::syntax(&error, script, &mut started.sources)]))
+            }
+            Ok(main) => {
+                let raised = started.raised.clone();
+                started.drive(call(&lua, main, script.arguments(), &raised))
+            }
+        };
+        drop(lua);
+        started.end();
+        ending
+    }
+
+    /// Starts Lua as for `script`, which is not run, and lets `talk` hold a conversation with
+    /// it. Everything is closed when this returns.
+    ///
+    /// # Errors
+    /// When Lua itself cannot be started.
+    pub fn converse(
+        self,
+        script: &Script,
+        talk: impl AsyncFnOnce(Session),
+    ) -> std::io::Result<Ending> {
+        self.hold_conversation(script, talk)
+            .map_err(|error| std::io::Error::other(first_line(&error)))
+    }
+
+    fn hold_conversation(
+        self,
+        script: &Script,
+        talk: impl AsyncFnOnce(Session),
+    ) -> mlua::Result<Ending> {
+        let mut started = Started::new(self, script)?;
+        let lua = started.lua.clone();
+        let ending = started.drive(async move {
+            talk(Session::open(&lua, None)?).await;
+            Ok(Result::Returned(MultiValue::new()))
+        });
+        started.end();
+        ending
+    }
+}
+
+/// A Lua with all that it needs, until it has ended.
+struct Started {
+    config: Config,
+    tokio: tokio::runtime::Runtime,
+    lua: Lua,
+    stop: Rc<Stop>,
+    raised: Rc<Raised>,
+    sources: Sources,
+}
+
+impl Started {
+    fn new(runtime: Runtime, script: &Script) -> mlua::Result<Self> {
+        let Runtime { config, tokio, embedded } = runtime;
         let signals = config.signals.clone().unwrap_or_default();
         let stop = Rc::new(Stop::new(signals, config.timeout));
         let lua = Lua::new();
         setup::prepare(&lua, &config, stop.clone(), script)?;
         embedded.define(&lua)?;
-        let raised = Rc::new(Raised::default());
-        let mut sources = Sources::new(script);
-        let ending = match script.load(&lua) {
-            Err(error) => Ending::Raised(vec![Report::syntax(&error, script, &mut sources)]),
-            Ok(main) => {
-                stop.hook(&lua)?;
-                let local = LocalSet::new();
-                let call = call(&lua, main, script, &raised);
-                let watch = config.signals.is_some();
-                let result = tokio.block_on(local.run_until(supervise(call, &stop, watch)))?;
-                let context = Context::of(&lua);
-                // Cancels the tasks that are left; their `<close>`s may not start new ones.
-                context.live.set(false);
-                drop(local);
-                conclude(&lua, &context, result, &raised, &config, &mut sources)
-            }
-        };
-        setup::flush(&lua);
-        raised.clear();
-        Context::of(&lua).clear();
-        drop(lua);
-        config.host.close_all();
-        tokio.shutdown_background();
-        Ok(ending)
+        let sources = Sources::new(script);
+        Ok(Self { config, tokio, lua, stop, raised: Rc::default(), sources })
+    }
+
+    /// Awaits what runs in Lua, or what ends it early.
+    fn drive(&mut self, work: impl Future<Output = mlua::Result<Result>>) -> mlua::Result<Ending> {
+        self.stop.hook(&self.lua)?;
+        let local = LocalSet::new();
+        let watch = self.config.signals.is_some();
+        let result = self.tokio.block_on(local.run_until(supervise(work, &self.stop, watch)))?;
+        let context = Context::of(&self.lua);
+        // Cancels the tasks that are left; their `<close>`s may not start new ones.
+        context.live.set(false);
+        drop(local);
+        let Self { lua, raised, config, sources, .. } = self;
+        Ok(conclude(lua, &context, result, raised, config, sources))
+    }
+
+    fn end(self) {
+        setup::flush(&self.lua);
+        self.raised.clear();
+        Context::of(&self.lua).clear();
+        drop(self.lua);
+        self.config.host.close_all();
+        self.tokio.shutdown_background();
     }
 }
 
 /// How the main function ended.
-enum Result {
-    Returned,
+pub(crate) enum Result {
+    /// What it returned.
+    Returned(MultiValue),
     /// The error that left it last.
     Failed(Value),
     Stopped(Cause),
@@ -141,21 +214,21 @@ enum Result {
 
 /// Calls the script's main function as a coroutine, under a handler that notes where errors come
 /// from.
-async fn call(
+pub(crate) async fn call(
     lua: &Lua,
     main: Function,
-    script: &Script,
+    arguments: &[Vec<u8>],
     raised: &Rc<Raised>,
 ) -> mlua::Result<Result> {
     let mut values = MultiValue::new();
     values.push_back(Value::Function(main));
     values.push_back(Value::Function(raised.handler(lua)?));
-    for argument in script.arguments() {
+    for argument in arguments {
         values.push_back(Value::String(lua.create_string(argument)?));
     }
     let mut results = Context::of(lua).xpcall.call_async::<MultiValue>(values).await?;
     Ok(match results.pop_front() {
-        Some(Value::Boolean(true)) => Result::Returned,
+        Some(Value::Boolean(true)) => Result::Returned(results),
         _ => Result::Failed(results.pop_front().unwrap_or(Value::Nil)),
     })
 }
@@ -167,12 +240,10 @@ async fn supervise(
     stop: &Stop,
     watch_signals: bool,
 ) -> mlua::Result<Result> {
-    let signal = if watch_signals { Some(signals()?) } else { None };
-    let signal = async {
-        match signal {
-            Some(signal) => signal.await,
-            None => std::future::pending().await,
-        }
+    let mut signals = if watch_signals { Some(Arrivals::listen()?) } else { None };
+    let signal = async || match &mut signals {
+        Some(signals) => signals.next().await,
+        None => std::future::pending().await,
     };
     tokio::select! {
         biased;
@@ -185,19 +256,25 @@ async fn supervise(
     }
 }
 
-/// Completes when a signal that ends scripts arrives. Listens from the call on.
-fn signals() -> std::io::Result<impl Future<Output = ()>> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut hangup = signal(SignalKind::hangup())?;
-    Ok(async move {
+/// The arrivals of the signals that end scripts.
+struct Arrivals([Signal; 3]);
+
+impl Arrivals {
+    /// Listens from now on.
+    fn listen() -> std::io::Result<Self> {
+        let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+        let [interrupt, terminate, hangup] = kinds.map(signal);
+        Ok(Self([interrupt?, terminate?, hangup?]))
+    }
+
+    async fn next(&mut self) {
+        let [interrupt, terminate, hangup] = &mut self.0;
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
             _ = hangup.recv() => {}
         }
-    })
+    }
 }
 
 fn conclude(
@@ -221,7 +298,7 @@ fn conclude(
             reports.extend(unseen(lua, context, Some(&value), sources));
             Ending::Raised(reports)
         }
-        Result::Returned => {
+        Result::Returned(_) => {
             let reports = unseen(lua, context, None, sources);
             if reports.is_empty() { Ending::Done } else { Ending::Raised(reports) }
         }
@@ -229,7 +306,7 @@ fn conclude(
 }
 
 /// The errors of tasks that nobody joined.
-fn unseen(
+pub(crate) fn unseen(
     lua: &Lua,
     context: &Context,
     known: Option<&Value>,

@@ -44,6 +44,8 @@ pub(crate) struct Stop {
     deadline: Option<Instant>,
     exit: Cell<Option<i32>>,
     exiting: Notify,
+    /// Whether a session deals with interruptions itself: they end a call of its, not the script.
+    held: Cell<bool>,
     hits: Cell<u32>,
     note: RefCell<Option<Note>>,
 }
@@ -56,6 +58,7 @@ impl Stop {
             deadline: timeout.map(|timeout| Instant::now() + timeout),
             exit: Cell::new(None),
             exiting: Notify::new(),
+            held: Cell::new(false),
             hits: Cell::new(0),
             note: RefCell::new(None),
         }
@@ -87,25 +90,51 @@ impl Stop {
         self.note.borrow().clone()
     }
 
+    /// Lets interruptions be another's from now on, or again the script's. Returns how it was.
+    pub(crate) fn hold_interruptions(&self, hold: bool) -> bool {
+        self.held.replace(hold)
+    }
+
+    /// Whether an interruption has arrived that [`Stop::rearm`] has not forgotten.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        self.signals.interrupted.load(Ordering::Relaxed)
+    }
+
+    /// What signal handlers set.
+    pub(crate) fn signals(&self) -> &Signals {
+        &self.signals
+    }
+
+    /// Forgets an interruption that has done its work.
+    pub(crate) fn rearm(self: &Rc<Self>, lua: &Lua) -> mlua::Result<()> {
+        self.signals.interrupted.store(false, Ordering::Relaxed);
+        self.note.take();
+        if self.hits.replace(0) > 0 { self.hook(lua) } else { Ok(()) }
+    }
+
     /// Waits until the script must end while it waits itself. Signals must wake the runtime:
     /// `signal` completes when one has arrived.
-    pub(crate) async fn wait(&self, signal: impl Future<Output = ()>) -> Cause {
+    pub(crate) async fn wait(&self, mut signal: impl AsyncFnMut()) -> Cause {
         let deadline = async {
             match self.deadline {
                 Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
                 None => std::future::pending().await,
             }
         };
-        if let Some(cause) = self.cause() {
-            return cause;
+        tokio::pin!(deadline);
+        loop {
+            match self.cause() {
+                Some(Cause::Interrupted) if self.held.get() => {}
+                Some(cause) => return cause,
+                None => {}
+            }
+            tokio::select! {
+                // A timer may fire a little before the clock reads the deadline.
+                () = &mut deadline => return self.cause().unwrap_or(Cause::Deadline),
+                () = signal() => {}
+                () = self.exiting.notified() => {}
+            }
         }
-        tokio::select! {
-            () = deadline => {}
-            () = signal => {}
-            () = self.exiting.notified() => {}
-        }
-        // A timer may fire a little before the clock reads the deadline.
-        self.cause().unwrap_or(Cause::Deadline)
     }
 
     /// Interrupts code that runs without waiting, such as `while true do end`.

@@ -164,6 +164,11 @@ impl State {
         }
     }
 
+    /// Somebody has been told of the task's error.
+    pub(crate) fn tell(&self) {
+        self.seen.set(true);
+    }
+
     async fn ending(&self) -> Ending {
         loop {
             let ended = self.ended.notified();

@@ -14,7 +14,10 @@ local function find(name)
       error(type(loader) == "string" and loader:gsub("^%[vmoon require%]:%d+: ", "") or loader, 0)
     end
     if type(loader) == "function" then return loader, data end
-    if type(loader) == "string" then messages[#messages + 1] = loader end
+    -- What C modules would need is of no use: there are none here.
+    if type(loader) == "string" and not loader:find "safe mode" then
+      messages[#messages + 1] = "\n\t" .. loader
+    end
   end
   error(("module '%s' not found:%s"):format(name, table.concat(messages)), 3)
 end

@@ -30,6 +30,12 @@ pub trait Backend: Send + Sync + std::fmt::Debug {
     /// `backend.unavailable`, with the reason and what to do.
     fn probe(&self) -> Result<()>;
 
+    /// What explains, to people, how well it works here or why it does not. Costs more than
+    /// [`Backend::probe`]: for diagnosis.
+    fn facts(&self) -> Vec<Fact> {
+        Vec::new()
+    }
+
     /// What it can do here. Meaningful only where [`Backend::probe`] succeeds.
     fn capabilities(&self) -> Capabilities;
 
@@ -49,6 +55,33 @@ pub trait Backend: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// `snapshot.corrupt` or `snapshot.incompatible`, naming the part.
     async fn load(&self, saved: Saved, progress: Progress) -> Result<Arc<dyn SnapshotImage>>;
+}
+
+/// Something about a backend on this host, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fact {
+    /// What it is about, in a word or two.
+    pub name: &'static str,
+    /// What is so.
+    pub value: String,
+    /// What to do about it, where something can be better.
+    pub advice: Option<String>,
+}
+
+impl Fact {
+    /// A fact that needs nothing done.
+    pub fn new(name: &'static str, value: impl Into<String>) -> Self {
+        Self { name, value: value.into(), advice: None }
+    }
+
+    /// A fact with what to do about it.
+    pub fn with_advice(
+        name: &'static str,
+        value: impl Into<String>,
+        advice: impl Into<String>,
+    ) -> Self {
+        Self { name, value: value.into(), advice: Some(advice.into()) }
+    }
 }
 
 /// A machine: a handle to the thread that owns it.

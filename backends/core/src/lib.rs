@@ -38,7 +38,7 @@ pub mod units;
 pub mod vm;
 pub mod vsock;
 
-pub use backend::{Backend, Machine, SnapshotImage};
+pub use backend::{Backend, Fact, Machine, SnapshotImage};
 pub use capabilities::{Capabilities, Capability};
 pub use console::Console;
 pub use error::{Code, Error, Result};

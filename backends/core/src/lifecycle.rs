@@ -89,6 +89,7 @@ impl State {
             (_, Operation::CopyDirectDisk) => "vm:pause() first",
             (Self::Created, _) => "vm:start() first",
             (Self::Crashed | Self::Stopped, _) => "vm:restore(snapshot) brings the machine back",
+            (Self::Running, Operation::Start) => "it was started, by vmoon.boot or vm:start",
             _ => "vm:wait(state) waits for a state",
         };
         Err(Error::new(

@@ -6,9 +6,10 @@ use async_trait::async_trait;
 use vmoon_core::backend::{Backend, SnapshotImage};
 use vmoon_core::saved::{Progress, Saved};
 use vmoon_core::spec::{Identity, MachineSpec};
-use vmoon_core::{BootSource, Capabilities, Capability, Machine, Result};
+use vmoon_core::{BootSource, Capabilities, Capability, Fact, Machine, Result};
 
 use crate::boot::layout;
+use crate::facts;
 use crate::machine::birth::{Origin, Unborn};
 use crate::snapshot::frozen::{KvmSnapshot, blocking};
 use crate::snapshot::saved;
@@ -34,6 +35,10 @@ impl Backend for KvmBackend {
 
     fn probe(&self) -> Result<()> {
         KvmHost::get().map(drop)
+    }
+
+    fn facts(&self) -> Vec<Fact> {
+        facts::facts()
     }
 
     fn capabilities(&self) -> Capabilities {

@@ -12,6 +12,7 @@
 //! | `transport` | virtio-mmio around the devices of `vmoon-virtio` |
 //! | `bus` | where port and MMIO accesses go |
 //! | `legacy` | the serial port, power control, clock and panic device on the I/O ports |
+//! | `facts` | what explains how well KVM works here, for people |
 //! | `boot` | kernels, the physical address space, initial registers, CPUID |
 //! | [`floor`] | what the host can do at best, for measurements |
 //! | `acpi` | the tables that describe it all to the guest |
@@ -25,6 +26,7 @@ mod acpi;
 mod backend;
 mod boot;
 mod bus;
+mod facts;
 pub mod floor;
 mod legacy;
 mod machine;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use mlua::{Lua, Table, Value};
+use vmoon_core::spec::Guest;
 use vmoon_core::vm::{ExecRequest, ExecResult, TerminalSize};
 use vmoon_core::{Code, Error};
 use vmoon_protocol::message::Command;
@@ -23,6 +24,13 @@ const SPAWN_OPTIONS: &[&str] = &["stdin", "env", "cwd", "timeout", "user", "pty"
 
 /// How much of a failed command's output an error carries, in bytes and in lines.
 const TAIL: (usize, usize) = (2048, 12);
+
+/// What a shell answers, and the built-in guest too, when there is no such command.
+const COMMAND_NOT_FOUND: i32 = 127;
+
+/// The hint for who takes the built-in guest for Linux.
+const MICRO_COMMANDS: &str = "the built-in guest has a few commands of its own (echo, put, get, \
+                              dirty, checksum, …) and no shell; guest = \"linux\" has one";
 
 pub(super) fn define(class: &mut Class<Machine>) -> mlua::Result<()> {
     class.waiting("vm:exec", Results::One, async |lua: Lua, this: Machine, arguments| {
@@ -72,7 +80,13 @@ async fn each(
         let described = request.describe();
         let result = this.vm().exec(request).await?;
         if result.ok() != succeeds {
-            return Err(unexpected(&described, &result, succeeds).into());
+            let error = unexpected(&described, &result, succeeds);
+            let micro = matches!(this.vm().spec().guest, Guest::Micro);
+            return Err(if micro && result.code == COMMAND_NOT_FOUND {
+                error.with_hint(MICRO_COMMANDS).into()
+            } else {
+                error.into()
+            });
         }
         stdout.extend_from_slice(&result.stdout);
     }

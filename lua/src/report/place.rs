@@ -123,10 +123,12 @@ fn words<'a>(text: &'a str, name: &'a str) -> impl Iterator<Item = Range<usize>>
 
 /// The name that Lua quotes in a message: `(local 'x')`, `near 'end'`.
 fn quoted(message: &str) -> Option<&str> {
-    let start = ["(local '", "(global '", "(field '", "(method '", "(upvalue '", "near '"]
-        .iter()
-        .find_map(|marker| message.find(marker).map(|at| at + marker.len()))?;
-    let end = message[start..].rfind('\'')?;
+    let start =
+        ["(local '", "(global '", "(field '", "(method '", "(upvalue '", "near '", "module '"]
+            .iter()
+            .find_map(|marker| message.find(marker).map(|at| at + marker.len()))?;
+    let line = message[start..].lines().next()?;
+    let end = line.rfind('\'')?;
     Some(&message[start..start + end])
 }
 

@@ -19,6 +19,11 @@ impl Sources {
         Self { texts: HashMap::from([(script.chunk().to_owned(), Some(text))]) }
     }
 
+    /// Knows one more chunk.
+    pub(crate) fn add(&mut self, chunk: &str, text: &str) {
+        self.texts.insert(chunk.to_owned(), Some(text.to_owned()));
+    }
+
     /// The text of a chunk.
     pub(super) fn text(&mut self, chunk: &str) -> Option<&str> {
         if !self.texts.contains_key(chunk) {

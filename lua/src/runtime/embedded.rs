@@ -10,12 +10,16 @@ use vmoon_core::Error;
 
 use crate::class::{self, Results};
 use crate::fault::Fault;
+use crate::session::Session;
 
 type Outcome = Result<(), Error>;
 
+type Pending<T> = Pin<Box<dyn Future<Output = T>>>;
+
 enum Body {
     Immediate(Box<dyn Fn()>),
-    Waiting(Box<dyn Fn() -> Pin<Box<dyn Future<Output = Outcome>>>>),
+    Conversation(Rc<dyn Fn(Session) -> Pending<()>>),
+    Waiting(Box<dyn Fn() -> Pending<Outcome>>),
 }
 
 /// The functions, by name.
@@ -35,11 +39,24 @@ impl Embedded {
 
     pub(super) fn add(&mut self, name: &'static str, body: impl AsyncFn() -> Outcome + 'static) {
         let body = Rc::new(body);
-        let call = move || -> Pin<Box<dyn Future<Output = Outcome>>> {
+        let call = move || -> Pending<Outcome> {
             let body = body.clone();
             Box::pin(async move { body().await })
         };
         self.0.push((name, Body::Waiting(Box::new(call))));
+    }
+
+    pub(super) fn add_conversation(
+        &mut self,
+        name: &'static str,
+        talk: impl AsyncFn(Session) + 'static,
+    ) {
+        let talk = Rc::new(talk);
+        let call = move |session| -> Pending<()> {
+            let talk = talk.clone();
+            Box::pin(async move { talk(session).await })
+        };
+        self.0.push((name, Body::Conversation(Rc::new(call))));
     }
 
     /// Makes them globals.
@@ -51,6 +68,16 @@ impl Embedded {
                     class::function(lua, &globals, name, Results::None, move |_, _| {
                         body();
                         Ok(())
+                    })?;
+                }
+                Body::Conversation(talk) => {
+                    class::waiting(lua, &globals, name, Results::None, move |lua, arguments| {
+                        let talk = talk.clone();
+                        async move {
+                            let values = arguments.table(0, "a table of values by name")?;
+                            talk(Session::open(&lua, Some(&values))?).await;
+                            Ok(())
+                        }
                     })?;
                 }
                 Body::Waiting(body) => {

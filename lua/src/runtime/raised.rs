@@ -12,7 +12,7 @@ use crate::trace::{self, Note};
 /// The errors that left the script's main function, in the order in which they were raised: the
 /// first, and those of `<close>`s on the way out.
 #[derive(Debug, Default)]
-pub(super) struct Raised(RefCell<Vec<Value>>);
+pub(crate) struct Raised(RefCell<Vec<Value>>);
 
 /// More errors in `<close>`s than anybody reads.
 const MOST: usize = 8;
@@ -20,7 +20,7 @@ const MOST: usize = 8;
 impl Raised {
     /// The message handler of the main function. It passes the error on as it is: `<close>`
     /// metamethods receive what the handler returns.
-    pub(super) fn handler(self: &Rc<Self>, lua: &Lua) -> mlua::Result<Function> {
+    pub(crate) fn handler(self: &Rc<Self>, lua: &Lua) -> mlua::Result<Function> {
         let raised = self.clone();
         lua.create_function(move |lua, value: Value| {
             note(lua, &value)?;
@@ -33,7 +33,7 @@ impl Raised {
     }
 
     /// What is to be told of a script that ended with `last`.
-    pub(super) fn reports(
+    pub(crate) fn reports(
         &self,
         lua: &Lua,
         context: &Context,
@@ -59,7 +59,7 @@ impl Raised {
         reports
     }
 
-    pub(super) fn clear(&self) {
+    pub(crate) fn clear(&self) {
         self.0.borrow_mut().clear();
     }
 }
@@ -83,7 +83,7 @@ fn note(lua: &Lua, value: &Value) -> mlua::Result<()> {
 }
 
 /// Where the error was raised.
-pub(super) fn note_of(lua: &Lua, context: &Context, value: &Value) -> Option<Note> {
+pub(crate) fn note_of(lua: &Lua, context: &Context, value: &Value) -> Option<Note> {
     match value {
         Value::Table(table) => trace::recall(lua, table),
         _ => context.origin(value),

@@ -84,7 +84,7 @@ impl Script {
         &text[line..]
     }
 
-    pub(super) fn load(&self, lua: &Lua) -> mlua::Result<Function> {
+    pub(crate) fn load(&self, lua: &Lua) -> mlua::Result<Function> {
         lua.load(self.text()).set_name(self.chunk()).set_mode(ChunkMode::Text).into_function()
     }
 }

@@ -29,6 +29,7 @@ pub(super) fn prepare(
     lua.set_app_data(Rc::new(Context {
         host: config.host.clone(),
         backend: config.backend.clone(),
+        classes: RefCell::default(),
         class: OnceCell::new(),
         xpcall: globals.raw_get("xpcall")?,
         find: string.raw_get("find")?,
@@ -90,7 +91,7 @@ fn debug(lua: &Lua, globals: &Table, package: &Table) -> mlua::Result<()> {
 }
 
 /// Writes out what the script has written, so that it comes before what follows.
-pub(super) fn flush(lua: &Lua) {
+pub(crate) fn flush(lua: &Lua) {
     let flushed = lua.globals().raw_get::<Table>("io").and_then(|io| {
         let stdout: Value = io.raw_get("stdout")?;
         let Value::UserData(file) = &stdout else { return Ok(()) };

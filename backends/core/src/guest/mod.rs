@@ -17,6 +17,8 @@ mod modules;
 
 pub use format::KernelFormat;
 
+use std::path::PathBuf;
+
 use crate::error::{Code, Error, Result};
 use crate::spec::{BootSource, Guest, Image, MachineSpec};
 
@@ -52,6 +54,28 @@ pub fn resolve(spec: &MachineSpec, images: &GuestImages) -> Result<BootSource> {
         boot.cmdline.push_str(user);
     }
     Ok(boot)
+}
+
+/// The kernel that `guest = "linux"` would run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinuxKernel {
+    /// Its file.
+    pub path: PathBuf,
+    /// The version that the file says it has.
+    pub version: Option<String>,
+    /// The directory of its modules; none for a kernel without any.
+    pub modules: Option<PathBuf>,
+}
+
+/// Finds the kernel for `guest = "linux"`. Blocks.
+///
+/// # Errors
+/// As [`resolve`].
+pub fn linux_kernel() -> Result<LinuxKernel> {
+    let places = kernel::Places::host();
+    let path = kernel::find(None, &places)?;
+    let found = kernel::open(&path, &places)?;
+    Ok(LinuxKernel { path, version: kernel::version(&found.image), modules: found.modules })
 }
 
 fn micro(images: &GuestImages) -> Result<BootSource> {

@@ -170,8 +170,12 @@ fn unreadable(directory: &Path, path: &Path, error: io::Error) -> Error {
         }
         _ => (Code::FileIo, format!("{} cannot be read", path.display())),
     };
-    Error::new(code, message)
-        .with_source(error)
-        .with_detail("path", path.display().to_string())
-        .with_detail("part", MANIFEST)
+    let error = Error::new(code, message).with_source(error);
+    let error = match code {
+        Code::SnapshotNotFound => error.with_hint(
+            "snap:save(directory) writes one; `vmoon snapshot ls` lists those below a directory",
+        ),
+        _ => error,
+    };
+    error.with_detail("path", path.display().to_string()).with_detail("part", MANIFEST)
 }

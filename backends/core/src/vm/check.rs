@@ -47,6 +47,14 @@ fn memory(wanted: Bytes, host: Option<Bytes>) -> Result<()> {
     let error = |message: String, hint: String| {
         Err(Error::new(Code::VmSpec, message).with_hint(hint).with_detail("key", "memory"))
     };
+    if wanted < Bytes::kib(64) {
+        return error(
+            format!("{wanted} of memory is too little for a guest"),
+            format!(
+                "give it at least {LEAST_MEMORY}; a number counts bytes, so write memory = \"512MiB\""
+            ),
+        );
+    }
     if wanted < LEAST_MEMORY {
         return error(
             format!("{wanted} of memory is too little for a guest"),

@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use tokio::sync::watch;
+
 use super::machine::{Parts, Vm};
 use super::names::{NameLease, Names};
 use super::saving::Works;
@@ -22,6 +24,8 @@ pub struct Host {
     names: Names,
     cids: CidPool,
     machines: Mutex<Vec<Weak<Vm>>>,
+    /// How many machines there have been.
+    births: watch::Sender<u64>,
     pub(super) works: Works,
 }
 
@@ -56,6 +60,7 @@ impl Host {
             names: Names::default(),
             cids: CidPool::default(),
             machines: Mutex::default(),
+            births: watch::Sender::default(),
             works: Works::default(),
         })
     }
@@ -146,6 +151,11 @@ impl Host {
         self.lock().iter().filter_map(Weak::upgrade).filter(|vm| !vm.is_closed()).collect()
     }
 
+    /// How many machines there have been, as it grows: wakes who wants to see new ones.
+    pub fn births(&self) -> watch::Receiver<u64> {
+        self.births.subscribe()
+    }
+
     /// The live machine with this id or name.
     pub fn get(&self, id_or_name: &str) -> Option<Arc<Vm>> {
         self.list()
@@ -172,6 +182,8 @@ impl Host {
         let mut machines = self.lock();
         machines.retain(|known| known.strong_count() > 0);
         machines.push(Arc::downgrade(&vm));
+        drop(machines);
+        self.births.send_modify(|births| *births += 1);
         vm
     }
 
