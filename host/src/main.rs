@@ -11,6 +11,7 @@
 //! | `progress` | the bar for works on files that take long |
 //! | `machines` | the backends and guests that this binary carries |
 //! | `signals`, `watchdog` | Ctrl-C and deadlines, when the script itself does not listen |
+//! | `limits` | lifts the limit of open files |
 //! | `status` | exit statuses |
 //! | `logging`, `color` | what goes to standard error, and how |
 
@@ -18,6 +19,7 @@ mod bench;
 mod cli;
 mod color;
 mod implied;
+mod limits;
 mod logging;
 mod machines;
 mod progress;
@@ -32,6 +34,7 @@ use cli::Command;
 fn main() {
     let cli = cli::parse();
     let color = cli.color.on_stderr();
+    limits::lift();
     let status = match logging::start(&cli, color).and_then(|()| match cli.command {
         Command::Run(arguments) => run::run(&arguments, color),
         Command::Bench(arguments) => bench::run(&arguments, color),

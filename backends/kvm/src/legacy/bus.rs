@@ -53,16 +53,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl PortBus {
     /// Devices in their reset state. `console` takes what the guest prints, on vCPU threads.
-    ///
-    /// # Errors
-    /// When no file descriptor is left.
-    pub(crate) fn new(interrupts: LegacyInterrupts, console: ConsoleSink) -> io::Result<Self> {
-        Ok(Self {
-            serial: Mutex::new(SerialPort::new(interrupts.serial, console)?),
+    pub(crate) fn new(interrupts: LegacyInterrupts, console: ConsoleSink) -> Self {
+        Self {
+            serial: Mutex::new(SerialPort::new(interrupts.serial, console)),
             cmos: Mutex::default(),
             events: Events::default(),
             event_line: interrupts.events,
-        })
+        }
     }
 
     /// The guest reads from `port`. Several bytes are a string instruction (`rep insb`), and each
@@ -175,7 +172,7 @@ mod tests {
             events: events.try_clone().unwrap(),
         };
         let console = Box::new(move |bytes: &[u8]| lock(&sink).extend_from_slice(bytes));
-        Rig { bus: PortBus::new(interrupts, console).unwrap(), serial, events, printed }
+        Rig { bus: PortBus::new(interrupts, console), serial, events, printed }
     }
 
     fn read(bus: &PortBus, port: u16) -> u8 {

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use vm_superio::serial::{NoEvents, SerialState};
@@ -99,7 +100,7 @@ impl SerialPortState {
 
 /// The port's interrupt line.
 #[derive(Debug)]
-struct Line(EventFd);
+struct Line(Arc<EventFd>);
 
 impl Trigger for Line {
     type E = io::Error;
@@ -115,7 +116,7 @@ type Output = Vec<u8>;
 /// The serial port.
 pub(super) struct SerialPort {
     port: Serial<Line, NoEvents, Output>,
-    line: EventFd,
+    line: Arc<EventFd>,
     sink: ConsoleSink,
     waiting: VecDeque<u8>,
 }
@@ -131,9 +132,10 @@ impl std::fmt::Debug for SerialPort {
 
 impl SerialPort {
     /// A port in its reset state that raises `line`.
-    pub(super) fn new(line: EventFd, sink: ConsoleSink) -> io::Result<Self> {
-        let port = Serial::new(Line(line.try_clone()?), Output::new());
-        Ok(Self { port, line, sink, waiting: VecDeque::new() })
+    pub(super) fn new(line: EventFd, sink: ConsoleSink) -> Self {
+        let line = Arc::new(line);
+        let port = Serial::new(Line(line.clone()), Output::new());
+        Self { port, line, sink, waiting: VecDeque::new() }
     }
 
     /// The guest writes a register, once for each byte.
@@ -186,11 +188,8 @@ impl SerialPort {
     }
 
     pub(super) fn restore(&mut self, state: &SerialPortState) {
-        let Ok(line) = self.line.try_clone() else {
-            tracing::error!("the serial port is not restored: no file descriptor is left");
-            return;
-        };
-        match Serial::from_state(&state.registers(), Line(line), NoEvents, Output::new()) {
+        let line = Line(self.line.clone());
+        match Serial::from_state(&state.registers(), line, NoEvents, Output::new()) {
             Ok(port) => self.port = port,
             Err(error) => tracing::error!(%error, "the serial port's state is not valid"),
         }

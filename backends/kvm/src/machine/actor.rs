@@ -102,6 +102,9 @@ impl Actor {
             Wakeup::Kicked(device) => self.shell.devices.kicked(device),
             Wakeup::HostWork(device) => self.shell.devices.host_work(device),
         }
+        if self.shell.ram.is_broken() && !self.has_ended() {
+            self.crash("a device found guest memory gone".to_owned());
+        }
         ControlFlow::Continue(())
     }
 
@@ -218,6 +221,11 @@ impl Actor {
     pub(super) fn crash(&mut self, reason: String) {
         self.shell.park();
         self.shell.devices.drain();
+        let changed = self.image.as_ref().and_then(|image| image.base().check().err());
+        let reason = match changed {
+            Some(error) => format!("{reason}: {}", error.message()),
+            None => reason,
+        };
         self.set_state(State::Crashed, Some(reason));
     }
 

@@ -84,6 +84,7 @@ impl Actor {
         let target = self.snapshots.get(&id).cloned().ok_or_else(|| {
             Error::new(Code::SnapshotNotFound, format!("snapshot {id} does not exist any more"))
         })?;
+        target.memory.base().check()?;
         let begun = Instant::now();
         // From here on an error leaves a machine that is neither here nor there.
         let dirty_pages = self.go_back(&target).inspect_err(|error| {
@@ -122,6 +123,7 @@ impl Actor {
         })?;
         self.image = Some(target.memory.clone());
         self.overlays = target.state.overlays();
+        target.memory.base().check()?;
         Ok(pages)
     }
 }

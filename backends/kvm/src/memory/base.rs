@@ -1,18 +1,23 @@
 //! The frozen memory at the bottom of a family of snapshots.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 
 use rustix::fs::{self, SeekFrom};
 use rustix::io;
 use rustix::mm::{MapFlags, ProtFlags};
+use vmoon_core::Result;
 
 use super::PAGE_SIZE;
 use super::mapping::Mapping;
+use super::source::Source;
 
 /// A file of pages that nobody writes to any more, with a view of it and a note of which pages
 /// it holds. Pages that it does not hold are zero.
 #[derive(Debug)]
 pub(crate) struct Base {
+    // Declared before `view`, which it watches.
+    source: Option<Source>,
     file: OwnedFd,
     view: Mapping,
     /// One bit a page: whether the file holds data there.
@@ -27,6 +32,7 @@ impl Base {
     pub(crate) fn freeze(file: OwnedFd, length: usize) -> io::Result<Self> {
         let view = Mapping::file(file.as_fd(), length, ProtFlags::READ, MapFlags::SHARED)?;
         let mut base = Self {
+            source: None,
             view,
             populated: vec![0; (length / PAGE_SIZE).div_ceil(64)],
             populated_pages: 0,
@@ -38,6 +44,27 @@ impl Base {
             position = end;
         }
         Ok(base)
+    }
+
+    /// As [`Base::freeze`], but `file` is that of a saved snapshot at `path`: others could change
+    /// it all the same.
+    pub(crate) fn load(file: OwnedFd, length: usize, path: PathBuf) -> io::Result<Self> {
+        let mut base = Self::freeze(file, length)?;
+        base.source = Some(Source::new(path, base.file.as_fd(), &base.view)?);
+        Ok(base)
+    }
+
+    /// Whether the file is one of a saved snapshot.
+    pub(crate) fn is_loaded(&self) -> bool {
+        self.source.is_some()
+    }
+
+    /// Checks that the pages are still those that were frozen.
+    ///
+    /// # Errors
+    /// `snapshot.corrupt` when the file of a saved snapshot was changed.
+    pub(crate) fn check(&self) -> Result<()> {
+        self.source.as_ref().map_or(Ok(()), |source| source.check(self.file.as_fd()))
     }
 
     fn note(&mut self, first: u64, end: u64) {

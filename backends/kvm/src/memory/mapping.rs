@@ -66,6 +66,12 @@ impl Mapping {
         self.length
     }
 
+    /// The addresses.
+    pub(crate) fn range(&self) -> std::ops::Range<usize> {
+        let start = self.start() as usize;
+        start..start + self.length
+    }
+
     /// Puts `file`, mapped privately from offset `offset`, in place of the range that starts at
     /// `offset`. The addresses stay; their contents become the file's.
     ///

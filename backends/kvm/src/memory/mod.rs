@@ -17,6 +17,7 @@
 //! A new machine maps the same base privately and receives the pages of the index.
 
 pub(crate) mod base;
+pub(crate) mod bus_error;
 pub(crate) mod dirty;
 pub(crate) mod image;
 pub(crate) mod index;
@@ -25,6 +26,9 @@ pub(crate) mod mapping;
 pub(crate) mod ram;
 pub(crate) mod reclaim;
 pub(crate) mod resident;
+pub(crate) mod source;
+#[cfg(test)]
+mod tests;
 
 /// The size of a page of guest memory in bytes.
 pub(crate) const PAGE_SIZE: usize = 4096;

@@ -1,7 +1,7 @@
 //! The RAM of one machine, mapped once for its whole life.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rustix::fs::{self, FallocateFlags, MemfdFlags};
 use rustix::io;
@@ -11,6 +11,7 @@ use vmoon_virtio::memory::{DirtyBitmap, GuestMemory, MappedRam, guest_memory};
 
 use super::PAGE_SIZE;
 use super::base::Base;
+use super::bus_error::Watched;
 use super::mapping::Mapping;
 use crate::boot::layout;
 
@@ -35,6 +36,8 @@ pub(crate) struct Ram {
     regions: Vec<Region>,
     written: DirtyBitmap,
     beneath: Mutex<Beneath>,
+    /// Where a saved snapshot's file lies beneath. Declared before `mapping`, which it watches.
+    watched: OnceLock<Watched>,
     mapping: Mapping,
 }
 
@@ -76,8 +79,17 @@ impl Ram {
     pub(crate) unsafe fn fill(&self, base: Arc<Base>) -> io::Result<()> {
         // SAFETY: the caller keeps everybody away.
         unsafe { self.mapping.replace_by_private_file(base.file(), 0, base.length()) }?;
+        if base.is_loaded() {
+            let watched = Watched::new(&self.host_range()).map_err(|error| errno(&error))?;
+            self.watched.get_or_init(|| watched);
+        }
         *self.beneath() = Beneath::Frozen { base, holes: 0 };
         Ok(())
+    }
+
+    /// Whether contents were missing when a device touched them: a saved snapshot was cut.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.watched.get().is_some_and(Watched::is_broken)
     }
 
     fn assemble(mapping: Mapping, beneath: Beneath) -> io::Result<Self> {
@@ -96,7 +108,14 @@ impl Ram {
         // SAFETY: `mapping` lives in the same structure, which drops it after `memory`; it is
         // only ever replaced in place, by methods whose callers keep everybody else away.
         let memory = unsafe { guest_memory(pieces) }.map_err(|error| errno(&error))?;
-        Ok(Self { memory, regions, written, beneath: Mutex::new(beneath), mapping })
+        Ok(Self {
+            memory,
+            regions,
+            written,
+            beneath: Mutex::new(beneath),
+            watched: OnceLock::new(),
+            mapping,
+        })
     }
 
     /// The memory as devices see it; writes through it are noted as dirty.
@@ -133,8 +152,7 @@ impl Ram {
 
     /// The range of addresses in this process.
     pub(crate) fn host_range(&self) -> std::ops::Range<usize> {
-        let start = self.mapping.start() as usize;
-        start..start + self.mapping.length()
+        self.mapping.range()
     }
 
     fn beneath(&self) -> MutexGuard<'_, Beneath> {

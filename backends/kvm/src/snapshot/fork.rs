@@ -16,6 +16,7 @@ pub(crate) async fn fork(
     identity: Identity,
     deterministic: bool,
 ) -> Result<Forked> {
+    frozen.memory.base().check()?;
     let origin = Origin::Snapshot(frozen.clone(), RestoreOptions { paused: true, deterministic });
     let (machine, connections) =
         spare::take(&frozen.plan)?.bear(frozen.plan.clone(), origin, &identity).await?;

@@ -10,6 +10,7 @@ use vmoon_core::{Code, Error, Result};
 
 use super::msrs;
 use crate::vm::host::KvmHost;
+use crate::vm::shell::shortage;
 
 /// All that a vCPU holds but its CPUID, which never changes while a machine lives.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -176,7 +177,12 @@ fn save_msrs(vcpu: &VcpuFd) -> Result<Msrs> {
 
 /// A call of KVM that must not fail did.
 pub(crate) fn failed(call: &'static str, error: kvm_ioctls::Error) -> Error {
-    Error::new(Code::GuestPanic, format!("{call} failed"))
-        .with_source(std::io::Error::from(error))
-        .with_detail("call", call)
+    let error = std::io::Error::from(error);
+    let shown = match shortage(&error) {
+        Some(hint) => {
+            Error::new(Code::BackendUnavailable, format!("{call} failed")).with_hint(hint)
+        }
+        None => Error::new(Code::GuestPanic, format!("{call} failed")),
+    };
+    shown.with_source(error).with_detail("call", call)
 }

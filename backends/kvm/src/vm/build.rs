@@ -13,7 +13,6 @@ use vmoon_virtio::vsock::{VsockDevice, VsockHost};
 
 use super::devices::{Devices, event};
 use super::plan::{DevicePlan, Plan};
-use super::shell::cannot;
 use crate::boot::layout;
 use crate::bus::Bus;
 use crate::legacy::{LegacyInterrupts, PortBus};
@@ -84,8 +83,7 @@ pub(crate) fn devices(
         vm.register_irqfd(event, gsi).map_err(|error| failed("KVM_IRQFD", error))?;
     }
     let interrupts = LegacyInterrupts { serial, events: power };
-    let ports =
-        PortBus::new(interrupts, sink(console)).map_err(|error| cannot("make events", error))?;
+    let ports = PortBus::new(interrupts, sink(console));
     let bus = Bus::new(ports, devices.registers());
     Ok(Built { devices, bus, hosts })
 }

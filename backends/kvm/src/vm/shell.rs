@@ -4,6 +4,7 @@ use std::io;
 use std::sync::{Arc, Barrier};
 
 use kvm_ioctls::VmFd;
+use rustix::process::{Resource, getrlimit};
 use vmoon_core::{Code, Error, Result};
 use vmoon_virtio::RestoreMode;
 
@@ -130,14 +131,28 @@ impl Shell {
 
 /// Something of the host's failed that has nothing to do with the guest.
 pub(crate) fn cannot(what: &str, error: io::Error) -> Error {
-    let hint = match error.raw_os_error() {
-        Some(libc::ENOMEM) => Some("free memory on the host, or give machines less"),
-        Some(libc::EMFILE) => Some("raise the limit of open files (ulimit -n)"),
-        _ => None,
-    };
+    let shortage = shortage(&error);
     let shown = Error::new(Code::BackendUnavailable, format!("cannot {what}")).with_source(error);
-    match hint {
+    match shortage {
         Some(hint) => shown.with_hint(hint),
         None => shown,
+    }
+}
+
+/// What to do where the host has run out of something.
+pub(crate) fn shortage(error: &io::Error) -> Option<String> {
+    match error.raw_os_error()? {
+        libc::ENOMEM => Some("free memory on the host, or give machines less".to_owned()),
+        libc::EMFILE => {
+            let limit = getrlimit(Resource::Nofile).current;
+            let limit = limit.map_or_else(|| "unlimited".to_owned(), |limit| limit.to_string());
+            Some(format!(
+                "this process may have {limit} files open, and each machine takes some twenty: \
+                 raise the limit (ulimit -n), or keep fewer machines"
+            ))
+        }
+        libc::ENFILE => Some("the host has too many files open (sysctl fs.file-max)".to_owned()),
+        libc::EAGAIN => Some("the host has no room for more threads (ulimit -u)".to_owned()),
+        _ => None,
     }
 }

@@ -88,7 +88,7 @@ fn read_memory(saved: &Saved, progress: &Progress) -> Result<MemoryImage> {
     let (Some(bytes @ 1..), true) = (bytes, length == expected.get()) else {
         return Err(corrupt(&path, format!("has {length} bytes; the machine has {expected}")));
     };
-    let base = Base::freeze(file.into(), bytes).map_err(|error| {
+    let base = Base::load(file.into(), bytes, path.clone()).map_err(|error| {
         corrupt(&path, "cannot be mapped").with_source(std::io::Error::from(error))
     })?;
     Ok(MemoryImage::of_base(Arc::new(base)))

@@ -31,6 +31,8 @@ pub(crate) fn write(
         .for_each_page(|page, contents| memory.block(page as u64, contents))
         .map_err(|error| writer.failed(error))?;
     writer.finish(MEMORY, memory)?;
+    // What was read is right if the file that it came from is still what was loaded.
+    frozen.memory.base().check()?;
     let state = postcard::to_stdvec(&frozen.state)
         .map_err(|error| writer.failed(io::Error::other(error)))?;
     writer.write(STATE, &state)?;
