@@ -220,6 +220,32 @@ t.case("damage is refused, and the part is named", function()
   local whole <close> = vmoon.load(at "bad")
 end)
 
+t.case("a file that is cut while it is in use is told of, and nobody else is harmed", function()
+  os.execute(("cp -r '%s' '%s'"):format(at "a/good", at "cut"))
+  local other <close> = vmoon.boot { memory = "32MiB" }
+  local snap <close> = vmoon.load(at "cut")
+  local vm <close> = snap:fork()
+  vm:succeed "put colour red"
+  local sleeper = vmoon.task.spawn(function() return pcall(vm.exec, vm, "sleep 60000") end)
+  vmoon.sleep "50ms"
+  write(at "cut/memory", "")
+  for _, call in ipairs {
+    function() return snap:fork() end,
+    function() return vm:restore(snap) end,
+    function() return snap:save(at "cut again") end,
+  } do
+    local err = t.raises("snapshot.corrupt", call)
+    assert(err.message:find("cut/memory", 1, true), err.message)
+  end
+  -- Its own memory is gone, but for what it has written.
+  pcall(vm.exec, vm, "checksum", { timeout = "20s" })
+  t.eventually(20, "it crashes", function() return vm.state == "crashed" end)
+  local _, why = sleeper:join()
+  assert(t.words(why):find("was changed after it was loaded", 1, true), t.words(why))
+  t.same(other:succeed "echo fine", "fine\n", "the other machine")
+  t.raises("snapshot.not_found", vmoon.load, at "cut again")
+end)
+
 t.case("other places are refused in words", function()
   t.raises("snapshot.not_found", vmoon.load, at "nowhere")
   t.raises("snapshot.corrupt", vmoon.load, folder)
