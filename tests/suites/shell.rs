@@ -26,8 +26,8 @@ impl Terminal {
                 &raw mut user,
                 &raw mut program,
                 std::ptr::null_mut(),
-                std::ptr::null(),
-                std::ptr::null(),
+                std::ptr::null_mut(),
+                std::ptr::null_mut(),
             )
         };
         assert_eq!(opened, 0, "{}", std::io::Error::last_os_error());
