@@ -1,9 +1,10 @@
 //! The commands and their flags.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anyhow::Context;
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
@@ -36,12 +37,32 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run a script; `vmoon SCRIPT` is the same
     Run(Run),
+    /// Talk to Lua, and to machines, one line after the other
+    Repl(Repl),
+    /// Tell which backends work here, why others do not, and what to do about it
+    Doctor {
+        /// Print one JSON object instead of text
+        #[arg(long)]
+        json: bool,
+    },
     /// Measure boot, snapshot, restore, fork, exec and vsock on this machine
     Bench(Bench),
     /// List, inspect, verify and remove saved snapshots
     Snapshot {
         #[command(subcommand)]
         command: SnapshotCommand,
+    },
+    /// Write the type definitions for editors, and the `.luarc.json` that names them
+    Types {
+        /// The folder of the scripts
+        #[arg(value_name = "DIR", default_value = ".")]
+        directory: PathBuf,
+    },
+    /// Print the manual page, or write all of them to a folder
+    Man {
+        /// Where to write the pages
+        #[arg(value_name = "DIR")]
+        directory: Option<PathBuf>,
     },
     /// Print completions for a shell
     Completions {
@@ -99,6 +120,25 @@ pub(crate) struct Run {
 
     /// The script (`-` reads it from standard input), and what it finds in `arg` and in `...`
     #[arg(trailing_var_arg = true, required_unless_present = "code", value_name = "SCRIPT] [ARG")]
+    pub(crate) script: Vec<OsString>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Repl {
+    /// The backend for machines whose description names none
+    #[arg(long, value_name = "BACKEND")]
+    pub(crate) backend: Option<String>,
+
+    /// Begin with a saved snapshot as `snap`, and a machine made of it as `vm`
+    #[arg(long, value_name = "DIR")]
+    pub(crate) snapshot: Option<PathBuf>,
+
+    /// Do not show what guests print
+    #[arg(long)]
+    pub(crate) no_console: bool,
+
+    /// A script to run first, whose globals stay, and what it finds in `arg` and in `...`
+    #[arg(trailing_var_arg = true, value_name = "SCRIPT] [ARG")]
     pub(crate) script: Vec<OsString>,
 }
 
@@ -169,6 +209,20 @@ pub(crate) fn parse() -> Cli {
 /// Prints completions.
 pub(crate) fn completions(shell: Shell) {
     clap_complete::generate(shell, &mut Cli::command(), "vmoon", &mut std::io::stdout());
+}
+
+/// Prints the manual page of `vmoon`, or writes it and those of its commands to a folder.
+pub(crate) fn manual(directory: Option<&Path>) -> anyhow::Result<()> {
+    let command = Cli::command();
+    match directory {
+        None => clap_mangen::Man::new(command).render(&mut std::io::stdout())?,
+        Some(directory) => {
+            std::fs::create_dir_all(directory)
+                .and_then(|()| clap_mangen::generate_to(command, directory))
+                .with_context(|| format!("{} cannot be written", directory.display()))?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

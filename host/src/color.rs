@@ -20,13 +20,22 @@ pub(crate) enum Color {
 impl Color {
     /// Whether standard error gets colours.
     pub(crate) fn on_stderr(self) -> bool {
+        self.on(&std::io::stderr())
+    }
+
+    /// Whether standard output gets colours.
+    pub(crate) fn on_stdout(self) -> bool {
+        self.on(&std::io::stdout())
+    }
+
+    fn on(self, stream: &impl IsTerminal) -> bool {
         match self {
             Self::Always => true,
             Self::Never => false,
             Self::Auto => {
                 std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
                     && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
-                    && std::io::stderr().is_terminal()
+                    && stream.is_terminal()
             }
         }
     }

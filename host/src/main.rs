@@ -6,8 +6,11 @@
 //! | `cli` | the commands and their flags |
 //! | `implied` | lets `vmoon SCRIPT` mean `vmoon run SCRIPT` |
 //! | `run` | `vmoon run` |
+//! | `repl` | `vmoon repl`: the prompt, and what it shows |
+//! | `doctor` | `vmoon doctor` |
 //! | `bench` | `vmoon bench` |
 //! | `snapshot` | `vmoon snapshot` |
+//! | `types` | `vmoon types` |
 //! | `progress` | the bar for works on files that take long |
 //! | `machines` | the backends and guests that this binary carries |
 //! | `signals`, `watchdog` | Ctrl-C and deadlines, when the script itself does not listen |
@@ -18,15 +21,18 @@
 mod bench;
 mod cli;
 mod color;
+mod doctor;
 mod implied;
 mod limits;
 mod logging;
 mod machines;
 mod progress;
+mod repl;
 mod run;
 mod signals;
 mod snapshot;
 mod status;
+mod types;
 mod watchdog;
 
 use cli::Command;
@@ -37,8 +43,12 @@ fn main() {
     limits::lift();
     let status = match logging::start(&cli, color).and_then(|()| match cli.command {
         Command::Run(arguments) => run::run(&arguments, color),
+        Command::Repl(arguments) => repl::run(&arguments, cli.color),
+        Command::Doctor { json } => doctor::run(json, color),
         Command::Bench(arguments) => bench::run(&arguments, color),
         Command::Snapshot { command } => Ok(snapshot::run(&command, color)),
+        Command::Types { directory } => types::run(&directory),
+        Command::Man { directory } => cli::manual(directory.as_deref()).map(|()| status::DONE),
         Command::Completions { shell } => {
             cli::completions(shell);
             Ok(status::DONE)

@@ -18,6 +18,16 @@ pub(crate) fn catch() -> std::io::Result<Signals> {
     Ok(signals)
 }
 
+/// The same for a conversation: SIGINT ends a call of its, any number of times, and never the
+/// process.
+pub(crate) fn catch_for_conversation() -> std::io::Result<Signals> {
+    let signals = Signals::default();
+    flag::register(SIGINT, signals.interrupted.clone())?;
+    register(SIGTERM, status::TERMINATED, &signals.terminated)?;
+    register(SIGHUP, status::TERMINATED, &signals.terminated)?;
+    Ok(signals)
+}
+
 fn register(signal: i32, status: i32, seen: &Arc<AtomicBool>) -> std::io::Result<()> {
     // Called in this order: the first signal finds the flag unset.
     flag::register_conditional_shutdown(signal, status, seen.clone())?;

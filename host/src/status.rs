@@ -30,6 +30,7 @@ pub(crate) fn of(ending: &Ending) -> i32 {
     }
 }
 
-fn lacks_backend(report: &Report) -> bool {
+/// Whether nothing here can run what was asked for.
+pub(crate) fn lacks_backend(report: &Report) -> bool {
     report.code.as_deref() == Some(vmoon_core::Code::BackendUnavailable.as_str())
 }
