@@ -131,6 +131,7 @@ local options = {
   ["vmoon.Disk"] = function() vmoon.create { disks = { wrong } } end,
   ["vmoon.Share"] = function() vmoon.create { shares = { wrong } } end,
   ["vmoon.ExecOptions"] = function() vm:exec("true", wrong) end,
+  ["vmoon.RestoreOptions"] = function() vm:restore(snap, wrong) end,
   ["vmoon.ForwardOptions"] = function() vm:forward(wrong) end,
 }
 

@@ -1,0 +1,3 @@
+local vmoon = require "vmoon"
+
+local vm <close> = vmoon:boot { memory = "32MiB" }

@@ -1,0 +1,3 @@
+local vmoon = require "vmoon"
+
+vmoon.boot { timeout = "30sec" }

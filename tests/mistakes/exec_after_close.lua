@@ -1,0 +1,6 @@
+local vmoon = require "vmoon"
+
+local vm = vmoon.boot { memory = "32MiB" }
+vm:close()
+vm:close()
+vm:exec "true"

@@ -1,0 +1,5 @@
+local vmoon = require "vmoon"
+
+local vm <close> = vmoon.boot { memory = "32MiB" }
+vm:kill()
+vm:exec "true"

@@ -1,0 +1,4 @@
+local vmoon = require "vmoon"
+
+local machine <close> = vmoon.create { memory = "32MiB" }
+machne:start()

@@ -1,0 +1,3 @@
+local vmoon = require "vmoon"
+
+vmoon.boot { disks = { { path = "/no/such/disk.img" } } }

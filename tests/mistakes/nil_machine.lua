@@ -1,0 +1,4 @@
+local vmoon = require "vmoon"
+
+local vms = vmoon.list()
+vms[1]:exec "true"

@@ -1,0 +1,3 @@
+local vmoon = require "vmoon"
+
+vmoon.boot { memroy = "64MiB" }

@@ -1,0 +1,4 @@
+local function check(value)
+  error("it is " .. value)
+end
+check "wrong"

@@ -1,0 +1,4 @@
+local vmoon = require "vmoon"
+
+local vm <close> = vmoon.boot { memory = "32MiB" }
+vm:restore()

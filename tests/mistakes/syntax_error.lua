@@ -1,0 +1,6 @@
+local vmoon = require "vmoon"
+
+local vm = vmoon.boot {
+  memory = "64MiB"
+  cpus = 2,
+}

@@ -1,0 +1,3 @@
+local vmoon = require "vmoon"
+
+vmoon.boot { backend = "kmv" }
