@@ -25,7 +25,7 @@ local function read_types()
       local bound = line:match "^local%s+([%w_]+)%s*="
       local owner, name = line:match "^function%s+([%w_]+)[.:]([%w_]+)"
       if class then
-        last = { name = class, file = file, fields = {}, functions = {} }
+        last = { name = class, parent = line:match ":%s*([%w_.]+)", file = file, fields = {}, functions = {} }
         classes[class] = last
         order[#order + 1] = class
       elseif field then
@@ -132,6 +132,10 @@ local options = {
   ["vmoon.Share"] = function() vmoon.create { shares = { wrong } } end,
   ["vmoon.ExecOptions"] = function() vm:exec("true", wrong) end,
   ["vmoon.RestoreOptions"] = function() vm:restore(snap, wrong) end,
+  ["vmoon.SpawnOptions"] = function() vm:spawn("true", wrong) end,
+  ["vmoon.ReadOptions"] = function() server:read(wrong) end,
+  ["vmoon.WriteOptions"] = function() vm:copy_in(".", "/x", wrong) end,
+  ["vmoon.WriteFileOptions"] = function() vm:write_file("x", "", wrong) end,
   ["vmoon.ForwardOptions"] = function() vm:forward(wrong) end,
 }
 
@@ -139,7 +143,7 @@ local options = {
 local open = { ["vmoon.Error"] = failure }
 
 local function documented(class)
-  local all = {}
+  local all = class.parent and documented(classes[class.parent]) or {}
   for name, optional in pairs(class.fields) do all[name] = optional end
   for name in pairs(class.functions) do all[name] = "" end
   return all
@@ -154,7 +158,7 @@ for _, name in ipairs(order) do
       compare(class, documented(class), keys_of(tables[name]))
     elseif options[name] then
       local optional = {}
-      for field in pairs(class.fields) do optional[field] = "" end
+      for field in pairs(documented(class)) do optional[field] = "" end
       compare(class, optional, options_of(options[name]))
     elseif open[name] then
       for field, optional in pairs(class.fields) do

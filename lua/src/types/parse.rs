@@ -45,7 +45,11 @@ impl Documentation {
                     let rest = rest.trim_start_matches("(exact) ");
                     let name = rest.split([' ', ':']).next().unwrap_or(rest).to_owned();
                     let text = std::mem::take(&mut comment).text.join("\n");
-                    self.classes.push(Class { name, text, ..Class::default() });
+                    // What it has of another class is its own, too.
+                    let parent = rest.split_once(": ").map(|(_, parent)| parent);
+                    let parent = self.classes.iter().find(|class| Some(&*class.name) == parent);
+                    let fields = parent.map_or_else(Vec::new, |parent| parent.fields.clone());
+                    self.classes.push(Class { name, text, fields, ..Class::default() });
                 }
                 Some(("alias", rest)) => {
                     let (name, kind) = rest.split_once(' ').unwrap_or((rest, ""));
