@@ -109,6 +109,13 @@ INLINE bool connection_has_credit(const struct connection *c, u32 length)
 {
     return c->sent + length - c->peer_fwd_cnt <= c->peer_buf_alloc;
 }
+/* How many bytes may be sent now. */
+INLINE u32 connection_credit(const struct connection *c)
+{
+    u32 in_flight = c->sent - c->peer_fwd_cnt;
+
+    return in_flight < c->peer_buf_alloc ? c->peer_buf_alloc - in_flight : 0;
+}
 /* Sends it. */
 INLINE void connection_transmit(struct connection *c, u32 slot, u32 length)
 {

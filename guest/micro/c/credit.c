@@ -21,13 +21,6 @@ static void credit_release(struct connection *c)
     }
 }
 
-INLINE u32 available(const struct connection *c)
-{
-    u32 in_flight = c->sent - c->peer_fwd_cnt;
-
-    return in_flight < c->peer_buf_alloc ? c->peer_buf_alloc - in_flight : 0;
-}
-
 /* Keeps data until there is credit; false when there is no room. */
 static bool keep(struct connection *c, const u8 *data, u32 length)
 {
@@ -56,7 +49,7 @@ static bool keep(struct connection *c, const u8 *data, u32 length)
 static NOINLINE void credit_flush(struct connection *c)
 {
     while (c->backlog_length != 0) {
-        u32 length = available(c);
+        u32 length = connection_credit(c);
         u32 slot;
         if (length == 0) {
             return;
@@ -98,7 +91,7 @@ static void connection_send(struct connection *c, u32 slot, u32 length)
         vsock_slot_release(slot);
         return;
     }
-    if (likely(c->state == STATE_OPEN && c->backlog_length == 0 && length <= available(c))) {
+    if (likely(c->state == STATE_OPEN && c->backlog_length == 0 && length <= connection_credit(c))) {
         connection_transmit(c, slot, length);
         return;
     }
@@ -116,7 +109,7 @@ static void connection_send(struct connection *c, u32 slot, u32 length)
 
 static void connection_echo(struct connection *c, const u8 *data, u32 length)
 {
-    if (c->backlog_length != 0 || length > available(c)) {
+    if (c->backlog_length != 0 || length > connection_credit(c)) {
         if (!keep(c, data, length)) {
             connection_reset(c);
             return;

@@ -114,13 +114,16 @@ static void output_bytes(const void *bytes, u64 length)
 static u32 output_constant(const u8 *bytes, u32 length)
 {
     struct connection *c = out.connection;
+    u32 credit = c->kind == KIND_COMMAND && c->state == STATE_OPEN ? connection_credit(c) : 0;
     u32 slot;
 
-    if (c->state != STATE_OPEN || c->kind != KIND_COMMAND || c->backlog_length != 0 ||
-        !connection_has_credit(c, FRAME_HEADER + length)) {
+    if (credit < FRAME_HEADER + OUTPUT_PIECE) {
         length = length < OUTPUT_PIECE ? length : OUTPUT_PIECE;
         output_bytes(bytes, length);
         return length;
+    }
+    if (length > credit - FRAME_HEADER) {
+        length = credit - FRAME_HEADER;
     }
     slot = vsock_slot();
     frame_header(vsock_slot_data(slot), length, FRAME_STDOUT, out.id);

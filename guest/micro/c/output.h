@@ -14,8 +14,8 @@ static void output_bytes(const void *bytes, u64 length);
 static void output_text(const char *text);
 static void output_decimal(u64 value);
 static void output_hex(u64 value);
-/* Prints bytes that never change, without a copy, where the connection's credit allows it now; a
- * part of them otherwise. Returns how many. Nothing else may have been printed since output_open. */
+/* Prints bytes that never change, without a copy where the connection's credit allows it. Returns how
+ * many were printed. Nothing else may have been printed since output_open. */
 static u32 output_constant(const u8 *bytes, u32 length);
 /* Adds the frame that ends a command, and sends everything. */
 INLINE void output_end(u32 code, u32 signal, u64 nanoseconds);
