@@ -154,6 +154,10 @@ impl Handle for Process {
 
 /// Which of the two streams is read: standard output, unless `stream` or `both` says otherwise.
 fn wanted(arguments: &Arguments) -> Outcome<Wanted> {
+    // `for chunk in proc.read, proc do` passes on what the step before gave.
+    if matches!(arguments.value(0), Value::String(_)) {
+        return Ok(Wanted::Only(Source::Stdout));
+    }
     let options = arguments.options(0, &["stream", "both"])?;
     if options.flag("both")?.unwrap_or_default() {
         return Ok(Wanted::Both);

@@ -45,7 +45,7 @@ t.case("10,000 commands in a row leave nothing behind on the host", function()
     if result.stdout ~= n .. "\n" then error("command " .. n .. " printed " .. result.stdout) end
   end
   local memory_after, descriptors_after = host()
-  t.same(descriptors_after, descriptors, "descriptors")
+  assert(descriptors_after <= descriptors, descriptors .. " descriptors became " .. descriptors_after)
   assert(memory_after < memory + (4 << 20), memory .. " bytes became " .. memory_after)
 end)
 
