@@ -11,6 +11,7 @@
 //! | [`blocks`] | the hash of a part, which does not depend on how a file system keeps holes |
 //! | [`write`] | [`Writer`]: a temporary name, fsync, rename |
 //! | [`read`] | [`Saved`]: opens, checks and describes a directory; needs no hypervisor |
+//! | [`images`] | [`DiskImage`](images::DiskImage): what lies beneath overlays, which a snapshot does not hold |
 //! | [`folder`] | finding and removing directories that are snapshots |
 //! | [`progress`] | [`Progress`]: how far the work is, and the way to stop it |
 //!
@@ -19,6 +20,7 @@
 
 pub mod blocks;
 pub mod folder;
+pub mod images;
 pub mod manifest;
 pub mod progress;
 pub mod read;

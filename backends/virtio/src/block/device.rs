@@ -4,13 +4,12 @@ use std::io;
 
 use virtio_queue::Queue;
 use vmoon_core::error::Result;
-use vmoon_core::spec::{Disk as DiskSpec, DiskMode};
+use vmoon_core::spec::Disk as DiskSpec;
 
 use super::contents::BlockHost;
 use super::discard::{self, Kind, Range, Refusal};
 use super::disk::Disk;
-use super::image::{Image, SECTOR};
-use super::overlay::Overlay;
+use super::image::SECTOR;
 use super::state::BlockState;
 use crate::device::{COMMON_FEATURES, Device, DeviceError, DeviceKind, RestoreMode, Signals};
 use crate::memory::GuestMemory;
@@ -83,11 +82,9 @@ impl BlockDevice {
     /// # Errors
     /// `file.*` where the image cannot be opened, `vm.spec` where it is none.
     pub fn open(spec: &DiskSpec, name: &str) -> Result<Self> {
-        let overlay = spec.mode == DiskMode::Overlay && !spec.readonly;
-        let image = Image::open(&spec.path, spec.mode == DiskMode::Direct && !spec.readonly)?;
         Ok(Self {
             name: name.to_owned(),
-            disk: Disk::new(image, overlay.then(Overlay::new), spec.readonly),
+            disk: Disk::open(spec)?,
             chain: Chain::default(),
             write_through: false,
             buffer: vec![0; CHUNK],

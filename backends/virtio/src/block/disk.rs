@@ -5,24 +5,51 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use vmoon_core::disk::DiskContents;
+use vmoon_core::error::Result;
+use vmoon_core::spec::{Disk as DiskSpec, DiskMode};
 
-use super::contents::{CLUSTER, Contents, piece};
+use super::contents::{BlockHost, CLUSTER, Contents, piece};
 use super::image::{Image, SECTOR};
 use super::overlay::{CLUSTER_SIZE, Overlay};
+use super::state::BlockState;
+use crate::state::STATE_VERSION;
 
 /// A disk. Offsets and lengths have been checked against its size by the caller.
 #[derive(Debug)]
-pub(super) struct Disk {
+pub struct Disk {
     contents: Contents,
     readonly: bool,
 }
 
 impl Disk {
-    pub(super) fn new(image: Image, overlay: Option<Overlay>, readonly: bool) -> Self {
-        Self { contents: Contents { image: Arc::new(image), overlay }, readonly }
+    /// Opens a disk: its image, and an overlay where writes are not to reach that.
+    ///
+    /// # Errors
+    /// `file.*` where the image cannot be opened, `vm.spec` where it is none.
+    pub fn open(spec: &DiskSpec) -> Result<Self> {
+        let overlay = spec.mode == DiskMode::Overlay && !spec.readonly;
+        let image = Image::open(&spec.path, spec.mode == DiskMode::Direct && !spec.readonly)?;
+        let contents = Contents { image: Arc::new(image), overlay: overlay.then(Overlay::new) };
+        Ok(Self { contents, readonly: spec.readonly })
     }
 
-    pub(super) fn sectors(&self) -> u64 {
+    /// The host's end.
+    pub fn host(&self) -> BlockHost {
+        BlockHost { image: self.image().clone() }
+    }
+
+    /// What a snapshot keeps of it, for a transport that is not of this crate.
+    pub fn save(&self) -> BlockState {
+        BlockState {
+            version: STATE_VERSION,
+            sectors: self.sectors(),
+            write_through: false,
+            overlay: self.overlay().cloned(),
+        }
+    }
+
+    /// The size in sectors of 512 bytes.
+    pub fn sectors(&self) -> u64 {
         self.image().length() / SECTOR
     }
 
@@ -30,23 +57,34 @@ impl Disk {
         &self.contents.image
     }
 
-    pub(super) const fn is_readonly(&self) -> bool {
+    /// Whether it may only be read.
+    pub const fn is_readonly(&self) -> bool {
         self.readonly
     }
 
-    pub(super) const fn overlay(&self) -> Option<&Overlay> {
+    /// What was written above the image; none where writes go into it.
+    pub const fn overlay(&self) -> Option<&Overlay> {
         self.contents.overlay.as_ref()
     }
 
-    pub(super) fn set_overlay(&mut self, overlay: Option<Overlay>) {
+    /// Puts back what was written above the image.
+    pub fn set_overlay(&mut self, overlay: Option<Overlay>) {
         self.contents.overlay = overlay;
     }
 
-    pub(super) fn read(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
+    /// Fills `bytes` from byte `offset` on.
+    ///
+    /// # Errors
+    /// Those of the image.
+    pub fn read(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
         self.contents.read(offset, bytes)
     }
 
-    pub(super) fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+    /// Writes `bytes` from byte `offset` on.
+    ///
+    /// # Errors
+    /// Those of the image.
+    pub fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let Contents { image, overlay } = &mut self.contents;
         let Some(overlay) = overlay else { return image.write(offset, bytes) };
         let mut offset = offset;
@@ -106,7 +144,10 @@ impl Disk {
 
     /// Makes what was written last. An overlay is memory: it lasts as long as the machine, and
     /// nothing could make it last longer.
-    pub(super) fn flush(&self) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// Those of the image.
+    pub fn flush(&self) -> io::Result<()> {
         if self.overlay().is_some() || self.readonly { Ok(()) } else { self.image().flush() }
     }
 }

@@ -14,5 +14,6 @@ mod tests;
 
 pub use contents::BlockHost;
 pub use device::BlockDevice;
+pub use disk::Disk;
 pub use overlay::{CLUSTER_SIZE, Overlay};
 pub use state::BlockState;

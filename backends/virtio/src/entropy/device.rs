@@ -1,7 +1,5 @@
 //! The device.
 
-use rand_chacha::ChaCha20Rng;
-use rand_chacha::rand_core::{Rng, SeedableRng};
 use virtio_queue::Queue;
 
 use super::host::EntropyHost;
@@ -33,21 +31,11 @@ impl Entropy {
         (Self { source: host.clone(), chain: Chain::default(), served: 0 }, host)
     }
 
-    fn fill(&mut self, bytes: &mut [u8]) -> Result<(), DeviceError> {
-        match &mut *self.source.lock() {
-            EntropySource::Os => getrandom::fill(bytes).map_err(|_| DeviceError::Request {
-                queue: REQUESTS,
-                reason: "the host's kernel gives no random bytes",
-            }),
-            EntropySource::Seeded { seed, position } => {
-                let mut stream = ChaCha20Rng::seed_from_u64(*seed);
-                // Positions are counted in bytes, the stream's in words of four.
-                stream.set_word_pos(u128::from(position.div_ceil(4)));
-                stream.fill_bytes(bytes);
-                *position = position.next_multiple_of(4) + bytes.len() as u64;
-                Ok(())
-            }
-        }
+    fn fill(&self, bytes: &mut [u8]) -> Result<(), DeviceError> {
+        self.source.fill(bytes).map_err(|_| DeviceError::Request {
+            queue: REQUESTS,
+            reason: "the host's kernel gives no random bytes",
+        })
     }
 }
 
@@ -126,7 +114,7 @@ impl Device for Entropy {
     fn reset(&mut self) {}
 
     fn describe(&self) -> String {
-        let source = match *self.source.lock() {
+        let source = match self.source.source() {
             EntropySource::Os => "",
             EntropySource::Seeded { .. } => ", deterministic",
         };
@@ -134,7 +122,7 @@ impl Device for Entropy {
     }
 
     fn save(&self) -> DeviceState {
-        DeviceState::Entropy(EntropyState { version: STATE_VERSION, source: *self.source.lock() })
+        DeviceState::Entropy(EntropyState { version: STATE_VERSION, source: self.source.source() })
     }
 
     fn restore(&mut self, state: &DeviceState, _mode: RestoreMode) -> Result<(), DeviceError> {

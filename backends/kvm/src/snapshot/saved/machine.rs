@@ -5,9 +5,10 @@ use std::path::Path;
 use kvm_bindings::{CpuId, kvm_cpuid_entry2};
 use serde::{Deserialize, Serialize};
 use vmoon_core::Result;
+use vmoon_core::saved::images::DiskImage;
 use vmoon_core::saved::manifest::corrupt;
+use vmoon_core::spec::Disk;
 
-use super::images::DiskImage;
 use crate::vm::plan::{DevicePlan, Plan};
 
 /// The hardware of a saved machine.
@@ -35,7 +36,7 @@ impl SavedMachine {
             }
         }
         Ok(Self {
-            images: devices.iter().filter_map(DiskImage::of).collect::<std::io::Result<_>>()?,
+            images: devices.iter().filter_map(image_of).collect::<std::io::Result<_>>()?,
             devices,
             types_virtio: plan.types_virtio,
             cpuid: plan
@@ -60,6 +61,12 @@ impl SavedMachine {
             .collect::<Result<_>>()?;
         if vcpus.is_empty() { Err(impossible()) } else { Ok(vcpus) }
     }
+}
+
+/// The image of a device that is a disk, if it must stay as it is.
+fn image_of(device: &DevicePlan) -> Option<std::io::Result<DiskImage>> {
+    let DevicePlan::Block { path, readonly, mode } = device else { return None };
+    DiskImage::of(&Disk { path: path.clone(), readonly: *readonly, mode: *mode })
 }
 
 fn leaf_to_text(leaf: &kvm_cpuid_entry2) -> String {

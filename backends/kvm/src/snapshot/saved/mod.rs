@@ -10,7 +10,6 @@
 //! maps `memory` copy-on-write: nothing is copied.
 
 mod cpu_features;
-mod images;
 mod machine;
 mod read;
 #[cfg(test)]

@@ -6,17 +6,15 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use super::manifest::incompatible;
+use crate::error::{Code, Error, Result};
+use crate::spec::{Disk, DiskMode};
 use serde::{Deserialize, Serialize};
-use vmoon_core::saved::manifest::incompatible;
-use vmoon_core::spec::DiskMode;
-use vmoon_core::{Code, Error, Result};
-
-use crate::vm::plan::DevicePlan;
 
 /// An image as it was when the snapshot was saved.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct DiskImage {
+pub struct DiskImage {
     path: PathBuf,
     /// Bytes.
     length: u64,
@@ -26,15 +24,11 @@ pub(super) struct DiskImage {
 
 impl DiskImage {
     /// The image of a disk whose image must stay as it is; the machine itself writes to others.
-    pub(super) fn of(device: &DevicePlan) -> Option<io::Result<Self>> {
-        match device {
-            DevicePlan::Block { path, readonly, mode }
-                if *readonly || *mode == DiskMode::Overlay =>
-            {
-                Some(Self::at(path))
-            }
-            _ => None,
-        }
+    ///
+    /// # Errors
+    /// Those of looking at the image.
+    pub fn of(disk: &Disk) -> Option<io::Result<Self>> {
+        (disk.readonly || disk.mode == DiskMode::Overlay).then(|| Self::at(&disk.path))
     }
 
     fn at(path: &Path) -> io::Result<Self> {
@@ -44,7 +38,10 @@ impl DiskImage {
     }
 
     /// Checks that the image is what it was; `manifest` is for messages.
-    pub(super) fn check(&self, manifest: &Path) -> Result<()> {
+    ///
+    /// # Errors
+    /// `snapshot.incompatible` when it has changed, `file.*` when it cannot be read.
+    pub fn check(&self, manifest: &Path) -> Result<()> {
         let path = self.path.display();
         let here = Self::at(&self.path).map_err(|error| {
             let code = match error.kind() {
@@ -76,9 +73,8 @@ mod tests {
     fn an_image_that_changed_or_is_gone_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("disk.img");
-        let disk = |readonly, mode| DevicePlan::Block { path: path.clone(), readonly, mode };
+        let disk = |readonly, mode| Disk { path: path.clone(), readonly, mode };
         assert!(DiskImage::of(&disk(false, DiskMode::Direct)).is_none());
-        assert!(DiskImage::of(&DevicePlan::Vsock).is_none());
         fs::write(&path, "0123456789").unwrap();
         let image = DiskImage::of(&disk(true, DiskMode::Direct)).unwrap().unwrap();
         let manifest = Path::new("manifest.json");
