@@ -9,6 +9,14 @@ use crate::disk::format::{Head, ImageFormat};
 use crate::error::{Code, Error, Result};
 use crate::spec::{Disk, Guest, MachineSpec};
 
+/// A backend, and why not the one that is tried before it.
+#[derive(Debug)]
+pub(super) struct Choice {
+    pub(super) backend: Arc<dyn Backend>,
+    /// The first that was passed over, and why; none where the user named the backend.
+    pub(super) passed_over: Option<(&'static str, String)>,
+}
+
 /// The backend that was asked for, or the first that works here and can do what the spec asks.
 ///
 /// # Errors
@@ -18,7 +26,7 @@ pub(super) fn choose(
     backends: &[Arc<dyn Backend>],
     wanted: Option<&str>,
     spec: &MachineSpec,
-) -> Result<Arc<dyn Backend>> {
+) -> Result<Choice> {
     match wanted {
         None | Some("auto") => choose_any(backends, spec),
         Some(name) => {
@@ -29,12 +37,12 @@ pub(super) fn choose(
             backend.probe()?;
             can(backend.as_ref(), spec)?;
             tracing::info!(backend = name, "backend chosen: the spec asks for it");
-            Ok(backend.clone())
+            Ok(Choice { backend: backend.clone(), passed_over: None })
         }
     }
 }
 
-fn choose_any(backends: &[Arc<dyn Backend>], spec: &MachineSpec) -> Result<Arc<dyn Backend>> {
+fn choose_any(backends: &[Arc<dyn Backend>], spec: &MachineSpec) -> Result<Choice> {
     let mut absent = Vec::new();
     let mut unable = None;
     for backend in backends {
@@ -47,15 +55,18 @@ fn choose_any(backends: &[Arc<dyn Backend>], spec: &MachineSpec) -> Result<Arc<d
         match can(backend.as_ref(), spec) {
             Ok(()) => {
                 tracing::info!(backend = name, "backend chosen: it works here");
-                return Ok(backend.clone());
+                let reason = |(name, error): (&'static str, Error)| (name, error.full_message());
+                let first = absent.into_iter().next().map(reason);
+                let passed_over = first.or_else(|| unable.map(reason));
+                return Ok(Choice { backend: backend.clone(), passed_over });
             }
             Err(error) => {
                 tracing::info!(backend = name, reason = error.message(), "backend passed over");
-                unable.get_or_insert(error);
+                unable.get_or_insert((name, error));
             }
         }
     }
-    Err(unable.unwrap_or_else(|| none_works(absent)))
+    Err(unable.map_or_else(|| none_works(absent), |(_, error)| error))
 }
 
 fn none_works(mut absent: Vec<(&'static str, Error)>) -> Error {

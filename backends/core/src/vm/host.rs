@@ -1,6 +1,6 @@
 //! Makes machines and knows those that live.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError, Weak};
 
 use tokio::sync::watch;
 
@@ -26,6 +26,8 @@ pub struct Host {
     machines: Mutex<Vec<Weak<Vm>>>,
     /// How many machines there have been.
     births: watch::Sender<u64>,
+    /// Says once, not for each machine, that they do not run where they run best.
+    told: Once,
     pub(super) works: Works,
 }
 
@@ -61,6 +63,7 @@ impl Host {
             cids: CidPool::default(),
             machines: Mutex::default(),
             births: watch::Sender::default(),
+            told: Once::new(),
             works: Works::default(),
         })
     }
@@ -77,7 +80,7 @@ impl Host {
     /// `backend.unavailable` when none works; `backend.unsupported` or `vm.spec` when those that
     /// work cannot do what is asked.
     pub fn choose(&self, wanted: Option<&str>, spec: &MachineSpec) -> Result<Arc<dyn Backend>> {
-        choice::choose(&self.backends, wanted, spec)
+        choice::choose(&self.backends, wanted, spec).map(|choice| choice.backend)
     }
 
     /// Reserves a machine; no guest code runs yet.
@@ -90,7 +93,12 @@ impl Host {
         spec: MachineSpec,
     ) -> Result<Arc<Vm>> {
         check::spec(&spec)?;
-        let backend = self.choose(backend, &spec)?;
+        let choice::Choice { backend, passed_over } =
+            choice::choose(&self.backends, backend, &spec)?;
+        if let Some((other, reason)) = passed_over {
+            let name = backend.name();
+            self.told.call_once(|| tracing::warn!("machines run on {name}, not {other}: {reason}"));
+        }
         let name = self.names.lease(spec.name.as_deref())?;
         let cid = self.cids.lease(spec.vsock.and_then(|vsock| vsock.cid))?;
         let leases = Leases { name, cid };
