@@ -63,12 +63,12 @@ static void read_device(const u8 *p, const u8 *end)
     command_line.device_count++;
 }
 
-/* PORT:VALUE, or PORT alone for the value 0. */
-static struct port_write read_port_write(const u8 *p)
+/* ADDRESS:VALUE, or ADDRESS alone for the value 0. */
+static struct register_write read_register_write(const u8 *p)
 {
-    struct port_write write = {.given = true};
+    struct register_write write = {.given = true};
 
-    write.port = (u16)read_number(&p);
+    write.address = read_number(&p);
     if (*p == ':') {
         p++;
         write.value = (u8)read_number(&p);
@@ -81,9 +81,9 @@ static COLD void read_option(const u8 *p, const u8 *end)
     u64 length = (u64)(end - p);
 
     if (length > 15 && equal(p, "vmoon.poweroff=", 15)) {
-        command_line.poweroff = read_port_write(p + 15);
+        command_line.poweroff = read_register_write(p + 15);
     } else if (length > 12 && equal(p, "vmoon.reset=", 12)) {
-        command_line.reset = read_port_write(p + 12);
+        command_line.reset = read_register_write(p + 12);
     } else if (length == 10 && equal(p, "vmoon.edge", 10)) {
         command_line.edge = true;
     } else if (length > 10 && equal(p, "vmoon.run=", 10)) {

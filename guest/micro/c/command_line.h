@@ -10,18 +10,18 @@ struct mmio_device {
     u32 gsi;
 };
 
-/* NAME=PORT:VALUE, a byte to write to an I/O port. */
-struct port_write {
-    u16 port;
-    u8 value;
+/* NAME=ADDRESS:VALUE, a byte to write. */
+struct register_write {
     bool given;
+    u8 value;
+    u64 address; /* a port; above 65535, in memory */
 };
 
 struct command_line {
     struct mmio_device devices[COMMAND_LINE_DEVICES];
     u32 device_count;
-    struct port_write poweroff; /* vmoon.poweroff=PORT:VALUE */
-    struct port_write reset;    /* vmoon.reset=PORT:VALUE */
+    struct register_write poweroff; /* vmoon.poweroff=ADDRESS:VALUE */
+    struct register_write reset;    /* vmoon.reset=ADDRESS:VALUE */
     /* vmoon.edge: every notification of a device is a fresh edge, whether or not the one before
      * was acknowledged in InterruptStatus; the guest then spares the acknowledgement. */
     bool edge;

@@ -77,6 +77,11 @@ static void find_devices(struct found found[20])
 
 static void set_up_others(const struct found found[20])
 {
+    /* Before the first poll: a command that comes then may want the disk. */
+    if (found[VIRTIO_BLOCK].base != 0) {
+        apic_route(found[VIRTIO_BLOCK].gsi, IRQ_BLOCK);
+        block_found(found[VIRTIO_BLOCK].base);
+    }
     if (found[VIRTIO_BALLOON].base != 0) {
         apic_route(found[VIRTIO_BALLOON].gsi, IRQ_BALLOON);
         balloon_init(found[VIRTIO_BALLOON].base);
@@ -86,10 +91,6 @@ static void set_up_others(const struct found found[20])
         apic_route(found[VIRTIO_ENTROPY].gsi, IRQ_ENTROPY);
         entropy_init(found[VIRTIO_ENTROPY].base);
         poll();
-    }
-    if (found[VIRTIO_BLOCK].base != 0) {
-        apic_route(found[VIRTIO_BLOCK].gsi, IRQ_BLOCK);
-        block_found(found[VIRTIO_BLOCK].base);
     }
     if (found[VIRTIO_CONSOLE].base != 0) {
         console_init(found[VIRTIO_CONSOLE].base);

@@ -28,10 +28,19 @@ static NORETURN COLD void panic(const char *why)
     triple_fault();
 }
 
+static COLD void write_register(struct register_write write)
+{
+    if (write.address > 0xffff) {
+        *(volatile u8 *)write.address = write.value;
+    } else {
+        out8((u16)write.address, write.value);
+    }
+}
+
 static NORETURN COLD void power_off(void)
 {
     if (command_line.poweroff.given) {
-        out8(command_line.poweroff.port, command_line.poweroff.value);
+        write_register(command_line.poweroff);
     }
     triple_fault();
 }
@@ -39,7 +48,7 @@ static NORETURN COLD void power_off(void)
 static NORETURN COLD void reboot(void)
 {
     if (command_line.reset.given) {
-        out8(command_line.reset.port, command_line.reset.value);
+        write_register(command_line.reset);
     }
     triple_fault();
 }

@@ -36,7 +36,7 @@
 //! | parameter | meaning |
 //! | --- | --- |
 //! | `virtio_mmio.device=SIZE@BASE:GSI` | a device, as Linux writes it; of each kind the first is used |
-//! | `vmoon.poweroff=PORT:VALUE`, `vmoon.reset=PORT:VALUE` | the byte to write to an I/O port; without, a triple fault |
+//! | `vmoon.poweroff=ADDRESS:VALUE`, `vmoon.reset=ADDRESS:VALUE` | the byte to write to an I/O port, or above 65535 to memory; without, a triple fault |
 //! | `vmoon.edge` | each notification of a device is a fresh edge even when the one before was not acknowledged; saves two accesses of registers an interrupt |
 //! | `vmoon.run=WORD,WORD…` | runs a command after booting, with its output on the console |
 //!
