@@ -25,6 +25,8 @@ fn backends() -> Vec<Arc<dyn Backend>> {
     vec![
         #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
         Arc::new(vmoon_kvm::KvmBackend::new()),
+        #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+        Arc::new(vmoon_qemu::QemuBackend::new()),
         #[cfg(target_os = "macos")]
         Arc::new(vmoon_vz::VzBackend::new()),
     ]

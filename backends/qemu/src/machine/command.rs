@@ -1,0 +1,72 @@
+//! What a machine's thread can be asked to do.
+
+use std::sync::{Arc, mpsc};
+
+use tokio::sync::oneshot;
+use vmoon_core::backend::{
+    BalloonStatistics, MachineInfo, RestoreOptions, RestoreReport, SnapshotImage,
+};
+use vmoon_core::disk::DiskContents;
+use vmoon_core::{Bytes, Code, Error, Result, SnapshotId};
+
+use crate::process::qmp::Said;
+
+/// Where the answer goes. Nobody may be waiting any more: then it is dropped.
+pub(crate) type Reply<T> = oneshot::Sender<Result<T>>;
+
+/// A request and where its answer goes.
+#[derive(Debug)]
+#[allow(missing_docs, reason = "each is the method of the same name of `vmoon_core::Machine`")]
+pub(crate) enum Command {
+    Start(Reply<()>),
+    Pause(Reply<()>),
+    Resume(Reply<()>),
+    PressPowerButton(Reply<()>),
+    BeginStop(Reply<()>),
+    Kill(Reply<()>),
+    Snapshot(SnapshotId, Reply<Arc<dyn SnapshotImage>>),
+    Restore(SnapshotId, RestoreOptions, Reply<RestoreReport>),
+    Forget(SnapshotId, Reply<()>),
+    Type(Vec<u8>, Reply<usize>),
+    SetBalloon(Bytes, Reply<()>),
+    BalloonStatistics(Reply<BalloonStatistics>),
+    Disk(usize, Reply<Arc<dyn DiskContents>>),
+    Info(Reply<MachineInfo>),
+    /// Frees everything and ends the thread.
+    Close,
+}
+
+/// What arrives at a machine's thread.
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// Somebody asks.
+    Command(Command),
+    /// The QEMU process of this number says something.
+    Said(u64, Said),
+    /// The QEMU process of this number has closed its monitor: it is ending.
+    Silent(u64),
+}
+
+/// The sending end of a machine's mailbox.
+#[derive(Clone, Debug)]
+pub(crate) struct Mailbox(pub(super) mpsc::Sender<Message>);
+
+impl Mailbox {
+    /// Puts a command in; false when the machine is gone.
+    pub(crate) fn send(&self, command: Command) -> bool {
+        self.0.send(Message::Command(command)).is_ok()
+    }
+
+    /// Asks and waits for the answer.
+    pub(crate) async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T> {
+        let (reply, answer) = oneshot::channel();
+        if !self.send(command(reply)) {
+            return Err(closed());
+        }
+        answer.await.unwrap_or_else(|_| Err(closed()))
+    }
+}
+
+fn closed() -> Error {
+    Error::new(Code::VmState, "the machine is closed").with_detail("state", "closed")
+}

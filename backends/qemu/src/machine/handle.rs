@@ -1,0 +1,155 @@
+//! The handle to a machine that others hold.
+
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+use vmoon_core::backend::{
+    BalloonLevel, BalloonStatistics, MachineInfo, RestoreOptions, RestoreReport, SnapshotImage,
+    Status,
+};
+use vmoon_core::disk::DiskContents;
+use vmoon_core::lifecycle::Operation;
+use vmoon_core::vsock::{VsockListener, VsockStream};
+use vmoon_core::{Bytes, Code, Console, Error, Machine, Result, SnapshotId, VsockPort};
+use vmoon_virtio::vsock::VsockHost;
+
+use super::command::{Command, Mailbox};
+
+/// A machine in QEMU. Dropping it closes the machine.
+#[derive(Debug)]
+pub(crate) struct QemuMachine {
+    pub(super) mailbox: Mailbox,
+    pub(super) status: watch::Receiver<Status>,
+    pub(super) console: Arc<Console>,
+    pub(super) vsock: Option<VsockHost>,
+    pub(super) balloon: Option<watch::Receiver<BalloonLevel>>,
+    /// Says when the machine's thread has freed it; taken by the first to close it.
+    pub(super) closing: Mutex<Option<mpsc::Receiver<()>>>,
+}
+
+impl QemuMachine {
+    fn vsock(&self) -> Result<&VsockHost> {
+        self.vsock.as_ref().ok_or_else(|| absent("vsock"))
+    }
+
+    fn level(&self) -> Result<&watch::Receiver<BalloonLevel>> {
+        self.balloon.as_ref().ok_or_else(|| absent("balloon"))
+    }
+}
+
+/// The machine was made without the device.
+fn absent(device: &'static str) -> Error {
+    Error::new(Code::BackendUnsupported, format!("the machine has no {device} device"))
+        .with_hint(format!("make it with {device} = true"))
+        .with_detail("feature", device)
+}
+
+#[async_trait]
+impl Machine for QemuMachine {
+    fn watch(&self) -> watch::Receiver<Status> {
+        self.status.clone()
+    }
+
+    async fn start(&self) -> Result<()> {
+        self.mailbox.ask(Command::Start).await
+    }
+
+    async fn pause(&self) -> Result<()> {
+        self.mailbox.ask(Command::Pause).await
+    }
+
+    async fn resume(&self) -> Result<()> {
+        self.mailbox.ask(Command::Resume).await
+    }
+
+    async fn press_power_button(&self) -> Result<()> {
+        self.mailbox.ask(Command::PressPowerButton).await
+    }
+
+    async fn begin_stop(&self) -> Result<()> {
+        self.mailbox.ask(Command::BeginStop).await
+    }
+
+    async fn kill(&self) -> Result<()> {
+        self.mailbox.ask(Command::Kill).await
+    }
+
+    fn close(&self) {
+        let closing = self.closing.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(closing) = closing
+            && self.mailbox.send(Command::Close)
+            && closing.recv().is_err()
+        {
+            tracing::error!("the machine's thread died");
+        }
+    }
+
+    async fn snapshot(&self, id: SnapshotId) -> Result<Arc<dyn SnapshotImage>> {
+        self.mailbox.ask(|reply| Command::Snapshot(id, reply)).await
+    }
+
+    async fn restore(&self, id: SnapshotId, options: RestoreOptions) -> Result<RestoreReport> {
+        self.mailbox.ask(|reply| Command::Restore(id, options, reply)).await
+    }
+
+    async fn forget(&self, id: SnapshotId) -> Result<()> {
+        self.mailbox.ask(|reply| Command::Forget(id, reply)).await
+    }
+
+    async fn connect(&self, port: VsockPort) -> Result<VsockStream> {
+        self.status.borrow().state.allows(Operation::Connect)?;
+        self.vsock()?.connect(port).await
+    }
+
+    async fn listen(&self, port: VsockPort) -> Result<Box<dyn VsockListener>> {
+        self.vsock()?.listen(port)
+    }
+
+    fn console(&self) -> &Arc<Console> {
+        &self.console
+    }
+
+    async fn type_console(&self, bytes: Vec<u8>) -> Result<()> {
+        let length = bytes.len();
+        let taken = self.mailbox.ask(|reply| Command::Type(bytes, reply)).await?;
+        if taken < length {
+            return Err(Error::new(
+                Code::VmTimeout,
+                format!("the guest's console took {taken} of {length} bytes"),
+            )
+            .with_hint("the guest does not read its console; write less, or wait until it does"));
+        }
+        Ok(())
+    }
+
+    async fn set_balloon(&self, target: Bytes) -> Result<()> {
+        self.status.borrow().state.allows(Operation::Balloon)?;
+        self.level()?;
+        self.mailbox.ask(|reply| Command::SetBalloon(target, reply)).await
+    }
+
+    async fn balloon(&self) -> Result<watch::Receiver<BalloonLevel>> {
+        self.level().cloned()
+    }
+
+    async fn balloon_statistics(&self) -> Result<BalloonStatistics> {
+        self.status.borrow().state.allows(Operation::Connect)?;
+        self.level()?;
+        self.mailbox.ask(Command::BalloonStatistics).await
+    }
+
+    async fn disk(&self, index: usize) -> Result<Arc<dyn DiskContents>> {
+        self.mailbox.ask(|reply| Command::Disk(index, reply)).await
+    }
+
+    async fn info(&self) -> Result<MachineInfo> {
+        self.mailbox.ask(Command::Info).await
+    }
+}
+
+impl Drop for QemuMachine {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
