@@ -22,3 +22,20 @@ pub fn without_kvm() -> Option<String> {
         Err(error) => Some(format!("/dev/kvm cannot be opened: {error}")),
     }
 }
+
+/// What keeps machines of the `qemu` backend from running here, if anything.
+pub fn without_qemu() -> Option<String> {
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    let mut folders = std::env::split_paths(&paths);
+    let found = folders.any(|folder| folder.join("qemu-system-x86_64").is_file());
+    (!found).then(|| "there is no qemu-system-x86_64; install qemu-system-x86".to_owned())
+}
+
+/// What keeps stock Linux from running in QEMU here, if anything.
+pub fn without_linux() -> Option<String> {
+    let kernels = std::fs::read_dir("/boot").into_iter().flatten().flatten();
+    let mut names = kernels.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let kernel = names.any(|name| name.starts_with("vmlinuz-"));
+    let missing = || "there is no kernel in /boot; install linux-image-cloud-amd64".to_owned();
+    without_qemu().or_else(|| (!kernel).then(missing))
+}
