@@ -11,6 +11,7 @@ use clap_complete::Shell;
 use vmoon_core::Bytes;
 
 use crate::color::Color;
+use crate::test::Flags;
 use crate::{implied, status};
 
 /// A scripting host for virtual machines: Lua that boots, tests, snapshots and restores them.
@@ -45,6 +46,8 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Run the tests in `*_test.lua` and `*_spec.lua`
+    Test(Flags),
     /// Measure boot, snapshot, restore, fork, exec and vsock on this machine
     Bench(Bench),
     /// List, inspect, verify and remove saved snapshots
@@ -183,7 +186,7 @@ fn size(text: &str) -> Result<Bytes, String> {
     })
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     vmoon_core::units::parse_duration(text).map_err(|error| {
         let hint = error.hint().unwrap_or_default();
         format!("{}; {hint}", error.message())

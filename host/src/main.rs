@@ -8,6 +8,8 @@
 //! | `run` | `vmoon run` |
 //! | `repl` | `vmoon repl`: the prompt, and what it shows |
 //! | `doctor` | `vmoon doctor` |
+//! | `test` | `vmoon test` |
+//! | `report` | what is told of tests: for people, for CI, for browsers |
 //! | `bench` | `vmoon bench` |
 //! | `snapshot` | `vmoon snapshot` |
 //! | `types` | `vmoon types` |
@@ -28,10 +30,12 @@ mod logging;
 mod machines;
 mod progress;
 mod repl;
+mod report;
 mod run;
 mod signals;
 mod snapshot;
 mod status;
+mod test;
 mod types;
 mod watchdog;
 
@@ -42,9 +46,10 @@ fn main() {
     let color = cli.color.on_stderr();
     limits::lift();
     let status = match logging::start(&cli, color).and_then(|()| match cli.command {
-        Command::Run(arguments) => run::run(&arguments, color),
+        Command::Run(arguments) => run::run(&arguments, cli.color),
         Command::Repl(arguments) => repl::run(&arguments, cli.color),
         Command::Doctor { json } => doctor::run(json, color),
+        Command::Test(arguments) => test::run(&arguments, cli.color),
         Command::Bench(arguments) => bench::run(&arguments, color),
         Command::Snapshot { command } => Ok(snapshot::run(&command, color)),
         Command::Types { directory } => types::run(&directory),

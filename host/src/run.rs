@@ -9,19 +9,27 @@ use anyhow::Context;
 use vmoon_lua::{Config, Ending, Runtime, Script};
 
 use crate::cli;
+use crate::color::Color;
+use crate::test::Alone;
 use crate::{machines, signals, status, watchdog};
 
 /// Runs a script; the exit status.
-pub(crate) fn run(arguments: &cli::Run, color: bool) -> anyhow::Result<i32> {
+pub(crate) fn run(arguments: &cli::Run, color: Color) -> anyhow::Result<i32> {
     let script = script(arguments)?;
+    let (tests, told) = Alone::new(script.name(), color.on_stdout());
+    let epoch = tests.epoch;
+    let color = color.on_stderr();
     let config = Config {
         host: machines::host(),
         backend: arguments.backend.clone().filter(|name| name != "auto"),
         timeout: arguments.timeout,
         signals: Some(signals::catch().context("signals cannot be caught")?),
+        tests: Some(tests),
     };
     if let Some(timeout) = config.timeout {
-        watchdog::start(timeout, config.host.clone(), color).context("no thread can be started")?;
+        let host = config.host.clone();
+        watchdog::start(timeout, move || host.close_all(), color)
+            .context("no thread can be started")?;
     }
     let runtime = Runtime::new(config).context("the runtime cannot be started")?;
     let ending = runtime.run(&script).context("Lua cannot be started")?;
@@ -34,7 +42,11 @@ pub(crate) fn run(arguments: &cli::Run, color: bool) -> anyhow::Result<i32> {
         Ending::TimedOut(report) => eprintln!("{}", report.paint(color)),
         Ending::Done | Ending::Exited(_) | Ending::Interrupted | Ending::Terminated => {}
     }
-    Ok(status::of(&ending))
+    let tested = told.end(epoch);
+    Ok(match (status::of(&ending), tested) {
+        (status::DONE, Some(tested)) => tested,
+        (status, _) => status,
+    })
 }
 
 fn script(given: &cli::Run) -> anyhow::Result<Script> {

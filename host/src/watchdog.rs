@@ -1,11 +1,9 @@
 //! Ends a script at its deadline that cannot be asked to: one that is lost in a single call of
 //! Lua's library, such as a pattern that never ends.
 
-use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use vmoon_core::vm::Host;
 use vmoon_core::{Code, Error};
 use vmoon_lua::Report;
 
@@ -16,10 +14,15 @@ const GRACE: Duration = Duration::from_secs(2);
 
 /// Ends the process some time after `timeout`. A script that has ended by then takes the thread
 /// with it.
-pub(crate) fn start(timeout: Duration, host: Arc<Host>, color: bool) -> std::io::Result<()> {
+/// `close` closes every machine.
+pub(crate) fn start(
+    timeout: Duration,
+    close: impl FnOnce() + Send + 'static,
+    color: bool,
+) -> std::io::Result<()> {
     let watch = move || {
         thread::sleep(timeout.saturating_add(GRACE));
-        host.close_all();
+        close();
         let message =
             format!("the script did not end within {timeout:?}, nor when it was asked to");
         let error = Error::new(Code::VmTimeout, message)

@@ -9,7 +9,9 @@ use mlua::{Function, Lua, Table, Value};
 use vmoon_core::SnapshotId;
 use vmoon_core::vm::Host;
 
+use crate::report::Sources;
 use crate::stop::Stop;
+use crate::test;
 use crate::trace::Note;
 
 /// How many errors' origins are kept beside those that are noted on tables.
@@ -45,6 +47,14 @@ pub(crate) struct Context {
     pub(crate) closing: RefCell<HashSet<SnapshotId>>,
     /// Whether new tasks can be started: false once the script has ended.
     pub(crate) live: Cell<bool>,
+    /// The name of the script's chunk, as Lua marks it.
+    pub(crate) chunk: String,
+    /// The text of the scripts that errors point into.
+    pub(crate) sources: RefCell<Sources>,
+    /// How the script's tests are run.
+    pub(crate) tests: Option<test::Settings>,
+    /// What runs the tests, once the script has loaded `vmoon.test`.
+    pub(crate) test_runner: RefCell<Option<Function>>,
 }
 
 impl std::fmt::Debug for Context {
@@ -73,6 +83,7 @@ impl Context {
         self.origins.borrow_mut().clear();
         self.unseen.borrow_mut().clear();
         self.classes.borrow_mut().clear();
+        self.test_runner.borrow_mut().take();
     }
 
     /// Whether the snapshot was closed.

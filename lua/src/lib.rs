@@ -19,6 +19,7 @@
 //! | `process`, `stream`, `listener`, `forward` | the objects that talk to the guest |
 //! | `terminal` | the user's terminal, lent to a program of the guest |
 //! | `task` | tasks and timeouts |
+//! | [`test`] | the module `vmoon.test` |
 //!
 //! # How an error reaches the script
 //! A binding returns `Result<_, Fault>`. The fault becomes a table with the fields of
@@ -50,6 +51,7 @@ pub mod stop;
 mod stream;
 mod task;
 mod terminal;
+pub mod test;
 mod trace;
 pub mod types;
 

@@ -12,7 +12,7 @@ use crate::context::Context;
 use crate::fault::Outcome;
 use crate::machine::{self, Machine};
 use crate::snapshot::Snapshot;
-use crate::{capabilities, console, spec, task};
+use crate::{capabilities, console, spec, task, test};
 
 /// Fills the module, with its submodules.
 pub(crate) fn fill(lua: &Lua, module: &Table) -> mlua::Result<()> {
@@ -47,7 +47,8 @@ pub(crate) fn fill(lua: &Lua, module: &Table) -> mlua::Result<()> {
         capabilities::capabilities(lua, &arguments)
     })?;
     function(lua, module, "vmoon.backends", Results::One, |lua, _| capabilities::backends(lua))?;
-    module.raw_set("task", task::make(lua, module)?)
+    module.raw_set("task", task::make(lua, module)?)?;
+    module.raw_set("test", test::make(lua)?)
 }
 
 /// Creates and starts a machine and waits until it is ready. One that does not get there is

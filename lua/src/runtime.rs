@@ -13,6 +13,7 @@ use crate::context::Context;
 use crate::report::{Report, Sources};
 use crate::session::Session;
 use crate::stop::{Cause, Signals, Stop};
+use crate::test;
 use crate::trace::first_line;
 
 mod embedded;
@@ -37,6 +38,8 @@ pub struct Config {
     /// What signal handlers set, where signals are to end the script; the runtime then listens
     /// to the same signals, to wake.
     pub signals: Option<Signals>,
+    /// How the tests that the script describes are run once it has ended; none runs none.
+    pub tests: Option<test::Settings>,
 }
 
 /// How a script ended.
@@ -115,7 +118,9 @@ impl Runtime {
         let lua = started.lua.clone();
         let ending = match script.load(&lua) {
             Err(error) => {
-                Ok(Ending::Raised(vec![Report::syntax(&error, script, &mut started.sources)]))
+                let context = Context::of(&lua);
+                let report = Report::syntax(&error, script, &mut context.sources.borrow_mut());
+                Ok(Ending::Raised(vec![report]))
             }
             Ok(main) => {
                 let raised = started.raised.clone();
@@ -164,7 +169,6 @@ struct Started {
     lua: Lua,
     stop: Rc<Stop>,
     raised: Rc<Raised>,
-    sources: Sources,
 }
 
 impl Started {
@@ -175,8 +179,7 @@ impl Started {
         let lua = Lua::new();
         setup::prepare(&lua, &config, stop.clone(), script)?;
         embedded.define(&lua)?;
-        let sources = Sources::new(script);
-        Ok(Self { config, tokio, lua, stop, raised: Rc::default(), sources })
+        Ok(Self { config, tokio, lua, stop, raised: Rc::default() })
     }
 
     /// Awaits what runs in Lua, or what ends it early.
@@ -189,8 +192,7 @@ impl Started {
         // Cancels the tasks that are left; their `<close>`s may not start new ones.
         context.live.set(false);
         drop(local);
-        let Self { lua, raised, config, sources, .. } = self;
-        Ok(conclude(lua, &context, result, raised, config, sources))
+        Ok(conclude(&self.lua, &context, result, &self.raised, &self.config))
     }
 
     fn end(self) {
@@ -226,7 +228,17 @@ pub(crate) async fn call(
     for argument in arguments {
         values.push_back(Value::String(lua.create_string(argument)?));
     }
-    let mut results = Context::of(lua).xpcall.call_async::<MultiValue>(values).await?;
+    let context = Context::of(lua);
+    let result = protected(&context, values).await?;
+    if let (Result::Returned(_), Some(runner)) = (&result, test::runner(&context)) {
+        let runner = [Value::Function(runner), Value::Function(raised.handler(lua)?)];
+        return protected(&context, runner.into_iter().collect()).await;
+    }
+    Ok(result)
+}
+
+async fn protected(context: &Context, values: MultiValue) -> mlua::Result<Result> {
+    let mut results = context.xpcall.call_async::<MultiValue>(values).await?;
     Ok(match results.pop_front() {
         Some(Value::Boolean(true)) => Result::Returned(results),
         _ => Result::Failed(results.pop_front().unwrap_or(Value::Nil)),
@@ -283,8 +295,8 @@ fn conclude(
     result: Result,
     raised: &Raised,
     config: &Config,
-    sources: &mut Sources,
 ) -> Ending {
+    let sources = &mut *context.sources.borrow_mut();
     match result {
         Result::Stopped(Cause::Interrupted) => Ending::Interrupted,
         Result::Stopped(Cause::Terminated) => Ending::Terminated,

@@ -10,14 +10,31 @@ use crate::arguments::{Arguments, wrong};
 use crate::fault::Outcome;
 use crate::options::Options;
 
-const KEYS: &[&str] = &[
+/// The keys of a machine's description.
+pub(crate) const KEYS: &[&str] = &[
     "name", "backend", "guest", "kernel", "initrd", "cmdline", "cpus", "memory", "root", "disks",
     "shares", "net", "vsock", "balloon", "entropy", "rosetta", "agent", "ready", "timeout",
 ];
 
+/// The keys of a fixture: those of its machine, and its own.
+pub(crate) const FIXTURE_KEYS: &[&str] = &{
+    let mut keys = ["setup"; KEYS.len() + 2];
+    let mut index = 0;
+    while index < KEYS.len() {
+        keys[index] = KEYS[index];
+        index += 1;
+    }
+    keys[KEYS.len()] = "deterministic";
+    keys
+};
+
 /// Reads the spec of `vmoon.boot` or `vmoon.create`, and the backend that it names.
 pub(crate) fn parse(arguments: &Arguments) -> Outcome<(Option<String>, MachineSpec)> {
-    let options = arguments.options(0, KEYS)?;
+    parse_options(&arguments.options(0, KEYS)?)
+}
+
+/// The same from options whose keys have been checked.
+pub(crate) fn parse_options(options: &Options) -> Outcome<(Option<String>, MachineSpec)> {
     let default = MachineSpec::default();
     let agent = options.flag("agent")?.unwrap_or(default.agent);
     let cpus = match options.count("cpus")? {
@@ -25,8 +42,8 @@ pub(crate) fn parse(arguments: &Arguments) -> Outcome<(Option<String>, MachineSp
         // More than fits is more than any backend can do; it is refused as such.
         Some(cpus) => u32::try_from(cpus).unwrap_or(u32::MAX),
     };
-    let guest = guest(&options)?;
-    let root = root(&options, &guest)?;
+    let guest = guest(options)?;
+    let root = root(options, &guest)?;
     let spec = MachineSpec {
         name: options.text("name")?,
         guest,
@@ -34,15 +51,15 @@ pub(crate) fn parse(arguments: &Arguments) -> Outcome<(Option<String>, MachineSp
         cpus,
         memory: options.size("memory")?.unwrap_or(default.memory),
         root: root.is_some(),
-        disks: root.into_iter().chain(disks(&options)?).collect(),
-        shares: shares(&options)?,
+        disks: root.into_iter().chain(disks(options)?).collect(),
+        shares: shares(options)?,
         net: options.flag("net")?.unwrap_or(default.net),
-        vsock: vsock(&options)?,
+        vsock: vsock(options)?,
         balloon: options.flag("balloon")?.unwrap_or(default.balloon),
         entropy: options.flag("entropy")?.unwrap_or(default.entropy),
         rosetta: options.flag("rosetta")?.unwrap_or(default.rosetta),
         agent,
-        ready: ready(&options, agent)?,
+        ready: ready(options, agent)?,
         timeout: options.duration("timeout")?.unwrap_or(default.timeout),
     };
     let backend = options.text("backend")?.filter(|name| name != "auto");

@@ -51,6 +51,7 @@ impl Note {
 fn frames(lua: &Lua) -> Vec<Frame> {
     let mut frames = Vec::new();
     let mut callee = None;
+    let mut user = false;
     for level in 0.. {
         let more = lua.inspect_stack(level, |debug| {
             let names = debug.names();
@@ -72,6 +73,13 @@ fn frames(lua: &Lua) -> Vec<Frame> {
                     callee: callee.take(),
                 });
             }
+            // What vmoon's own code calls a function of the user's means nothing to the user.
+            if is_internal(chunk)
+                && let Some(called) = frames.last_mut().filter(|_| user)
+            {
+                called.function = None;
+            }
+            user = source.what != "C" && !is_internal(chunk);
             callee = name;
         });
         if more.is_none() || frames.len() >= MOST_FRAMES {

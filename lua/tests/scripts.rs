@@ -8,7 +8,13 @@ use vmoon_lua::{Config, Ending, Report, Runtime, Script, Signals};
 
 fn config() -> Config {
     let host = Host::new(Vec::new(), GuestImages { micro: None, agent: &[] });
-    Config { host, backend: None, timeout: Some(Duration::from_secs(20)), signals: None }
+    Config {
+        host,
+        backend: None,
+        timeout: Some(Duration::from_secs(20)),
+        signals: None,
+        tests: None,
+    }
 }
 
 fn run_with(config: Config, code: &str) -> Ending {

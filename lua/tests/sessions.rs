@@ -13,7 +13,7 @@ fn runtime() -> Runtime {
     let host = Host::new(Vec::new(), GuestImages { micro: None, agent: &[] });
     let timeout = Some(Duration::from_mins(1));
     let signals = Some(Signals::default());
-    Runtime::new(Config { host, backend: None, timeout, signals }).unwrap()
+    Runtime::new(Config { host, backend: None, timeout, signals, tests: None }).unwrap()
 }
 
 fn converse(talk: impl AsyncFnOnce(Session)) -> Ending {

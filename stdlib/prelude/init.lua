@@ -37,3 +37,4 @@ setmetatable(vmoon, {
 })
 package.loaded["vmoon"] = vmoon
 package.preload["vmoon.task"] = function() return vmoon.task end
+package.preload["vmoon.test"] = function() return vmoon.test end

@@ -94,6 +94,7 @@
 
 ---@class vmoon
 ---@field task vmoon.task
+---@field test vmoon.test
 local vmoon = {}
 
 ---Creates a machine, starts it and waits until it is ready. One that does not get there is closed.

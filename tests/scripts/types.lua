@@ -118,6 +118,8 @@ local objects = {
 local tables = {
   ["vmoon"] = vmoon,
   ["vmoon.task"] = vmoon.task,
+  ["vmoon.test"] = vmoon.test,
+  ["vmoon.test.expect"] = vmoon.test.expect,
   ["vmoon.ExecResult"] = vm:exec "true",
   ["vmoon.Info"] = vm:info(),
   ["vmoon.BalloonStats"] = vm.balloon:stats(),
@@ -137,6 +139,16 @@ local options = {
   ["vmoon.WriteOptions"] = function() vm:copy_in(".", "/x", wrong) end,
   ["vmoon.WriteFileOptions"] = function() vm:write_file("x", "", wrong) end,
   ["vmoon.ForwardOptions"] = function() vm:forward(wrong) end,
+  ["vmoon.test.Options"] = function() vmoon.test.it("never described", wrong) end,
+  -- Beside those of vmoon.Spec, which it inherits.
+  ["vmoon.test.FixtureOptions"] = function()
+    local _, err = pcall(vmoon.test.fixture, wrong)
+    local own = {}
+    for _, name in ipairs(err.valid) do
+      if not classes["vmoon.Spec"].fields[name] then own[#own + 1] = name end
+    end
+    error { valid = own }
+  end,
 }
 
 -- Documented, and without names to compare: errors carry details that differ from case to case.

@@ -64,7 +64,8 @@ pub(super) fn measure(host: &Arc<Host>, plan: &Plan) -> anyhow::Result<[Figure; 
         done: Cell::new(0),
         seen: RefCell::default(),
     });
-    let config = Config { host: host.clone(), backend: None, timeout: None, signals: None };
+    let config =
+        Config { host: host.clone(), backend: None, timeout: None, signals: None, tests: None };
     let mut runtime = Runtime::new(config).context("the runtime cannot be started")?;
     for (name, function) in [
         ("settle", Function::Settle),

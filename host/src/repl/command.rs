@@ -27,6 +27,7 @@ pub(crate) fn run(arguments: &cli::Repl, color: Color) -> anyhow::Result<i32> {
         backend: arguments.backend.clone().filter(|name| name != "auto"),
         timeout: None,
         signals: Some(signals::catch_for_conversation().context("signals cannot be caught")?),
+        tests: None,
     };
     let runtime = Runtime::new(config).context("the runtime cannot be started")?;
     let nothing = Script::code("", Vec::new());

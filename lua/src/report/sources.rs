@@ -25,7 +25,7 @@ impl Sources {
     }
 
     /// The text of a chunk.
-    pub(super) fn text(&mut self, chunk: &str) -> Option<&str> {
+    pub(crate) fn text(&mut self, chunk: &str) -> Option<&str> {
         if !self.texts.contains_key(chunk) {
             let read = chunk.strip_prefix('@').and_then(|path| std::fs::read(Path::new(path)).ok());
             let text = read.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());

@@ -61,7 +61,7 @@ impl Script {
     }
 
     /// What `arg[0]` holds.
-    pub(crate) fn name(&self) -> &str {
+    pub fn name(&self) -> &str {
         &self.name
     }
 

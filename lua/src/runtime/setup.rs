@@ -11,6 +11,7 @@ use super::raised;
 use super::{Config, Script};
 use crate::context::Context;
 use crate::prelude;
+use crate::report::Sources;
 use crate::stop::Stop;
 
 /// Makes `lua` ready for the script.
@@ -41,6 +42,10 @@ pub(super) fn prepare(
         unseen: RefCell::default(),
         closing: RefCell::new(HashSet::new()),
         live: Cell::new(true),
+        chunk: script.chunk().to_owned(),
+        sources: RefCell::new(Sources::new(script)),
+        tests: config.tests.clone(),
+        test_runner: RefCell::default(),
     }));
     globals.raw_set("vmoon", prelude::init(lua, stop)?)?;
     let package: Table = globals.raw_get("package")?;

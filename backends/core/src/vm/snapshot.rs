@@ -81,6 +81,34 @@ impl Snapshot {
         self.deleted.load(Ordering::Acquire)
     }
 
+    /// The same snapshot as another host's: machines made of it live there. It stays when this
+    /// one, or the machine that it was taken of, is gone.
+    pub fn shared_with(&self, host: &Arc<Host>) -> Arc<Self> {
+        Arc::new(Self {
+            id: self.id,
+            name: self.name.clone(),
+            parent: self.parent,
+            created: self.created,
+            image: self.image.clone(),
+            source: Source {
+                vm: Weak::new(),
+                id: self.source.id,
+                name: self.source.name.clone(),
+                host: host.clone(),
+                backend: self.source.backend.clone(),
+                spec: self.source.spec.clone(),
+            },
+            deterministic: self.deterministic,
+            memo: self.memo.clone(),
+            deleted: AtomicBool::new(false),
+        })
+    }
+
+    /// Whether machines can be made of it.
+    pub fn can_fork(&self) -> bool {
+        self.source.backend.capabilities().fork.is_yes()
+    }
+
     /// Forgets the snapshot. What others need of it is kept.
     ///
     /// # Errors
