@@ -9,11 +9,12 @@
 local vmoon = require "vmoon"
 
 local image = arg[1] or error("which image? See the first lines of " .. arg[0], 0)
+local patient <const> = { timeout = "20m" } -- seconds will do, unless the processor is emulated
 
 -- vmoon brings the kernel and its agent, so the disk needs neither. The guest's writes go into
 -- memory: the image stays as it is, and any number of machines may start from it at once.
-local vm <close> = vmoon.boot { guest = "linux", root = image, memory = "512MiB", timeout = "10m" }
-vm:wait_unit("multi-user.target", { timeout = "10m" })
+local vm <close> = vmoon.boot { guest = "linux", root = image, memory = "512MiB", timeout = "20m" }
+vm:wait_unit("multi-user.target", patient)
 io.write("running ", vm:succeed '. /etc/os-release && echo "$PRETTY_NAME"')
 
 -- A service of our own, as systemd likes them.
@@ -22,8 +23,8 @@ vm:succeed("cat > /etc/systemd/system/greeter.service", { stdin = [[
 ExecStart=/bin/sh -c 'echo hello >> /var/greetings; exec sleep infinity'
 ]] })
 vm:succeed "systemctl daemon-reload && systemctl start greeter"
-vm:wait_unit "greeter.service"
-vm:wait_file "/var/greetings"
+vm:wait_unit("greeter.service", patient)
+vm:wait_file("/var/greetings", patient)
 
 -- Memory and disk are one snapshot, so this can do no harm.
 local clean <close> = vm:snapshot "clean"
@@ -42,4 +43,4 @@ if arg[2] then
 end
 
 -- systemd stops everything in order, and powers off.
-print("stopped, " .. vm:stop { timeout = "2m" })
+print("stopped, " .. vm:stop(patient))

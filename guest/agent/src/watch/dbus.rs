@@ -10,8 +10,8 @@ use std::path::Path;
 use std::time::Duration;
 
 /// How long the peer may take to answer: systemd that starts a system on a busy host leaves its
-/// callers waiting for much of a minute.
-const PATIENCE: Duration = Duration::from_mins(5);
+/// callers waiting.
+const PATIENCE: Duration = Duration::from_mins(1);
 /// The longest message that is read, in bytes; the standard allows 128 MiB.
 const LONGEST: usize = 1 << 20;
 /// The length of the fixed part of a header, in bytes.
@@ -71,7 +71,9 @@ impl Peer {
             // Writing to a string cannot fail.
             let _ = write!(hello, "{digit:02x}");
         }
-        hello.push_str("\r\n");
+        // In one piece with BEGIN, as systemd's own library does: where systemd reads BEGIN and the
+        // first message at once, it forgets that it has the message until another comes.
+        hello.push_str("\r\nBEGIN\r\n");
         peer.stream.write_all(hello.as_bytes())?;
         // A byte at a time: what follows the line is not this reader's.
         let mut line = Vec::new();
@@ -79,7 +81,6 @@ impl Peer {
         if !line.starts_with(b"OK ") {
             return Err(malformed("it refuses this user"));
         }
-        peer.stream.write_all(b"BEGIN\r\n")?;
         Ok(peer)
     }
 
