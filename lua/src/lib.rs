@@ -15,7 +15,7 @@
 //! | `class`, `arguments`, `options`, `fault` | how a Rust function becomes one of Lua's: objects, checked arguments, structured errors |
 //! | `trace` | where in the script an error comes from |
 //! | `module`, `spec`, `capabilities` | the module `vmoon` |
-//! | `machine`, `console`, `balloon`, `snapshot` | the objects that stand for a machine and its parts |
+//! | `machine`, `console`, `balloon`, `faults`, `snapshot` | the objects that stand for a machine and its parts |
 //! | `process`, `stream`, `listener`, `forward` | the objects that talk to the guest |
 //! | `terminal` | the user's terminal, lent to a program of the guest |
 //! | `task` | tasks and timeouts |
@@ -34,6 +34,7 @@ mod console;
 mod context;
 mod convert;
 mod fault;
+mod faults;
 mod forward;
 mod listener;
 mod machine;

@@ -14,6 +14,7 @@ use crate::console::Console;
 use crate::context::Context;
 use crate::convert::integer;
 use crate::fault::Outcome;
+use crate::faults::Faults;
 
 mod disks;
 mod exec;
@@ -146,6 +147,7 @@ impl Handle for Machine {
         })?;
         class.field("console", |lua, this| Ok(lua.create_userdata(Console(this))?))?;
         class.field("balloon", |lua, this| Ok(lua.create_userdata(Balloon(this))?))?;
+        class.field("faults", |lua, this| Ok(lua.create_userdata(Faults(this))?))?;
         lifecycle::define(class)?;
         exec::define(class)?;
         shell::define(class)?;

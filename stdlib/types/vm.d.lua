@@ -12,6 +12,7 @@
 ---@field mac string
 ---@field console vmoon.Console
 ---@field balloon vmoon.Balloon
+---@field faults vmoon.Faults
 local Vm = {}
 
 ---Starts a created machine. A failed start goes back to `created`.
@@ -30,6 +31,14 @@ function Vm:stop(opts) end
 
 ---Ends the machine at once; the handle stays open, for a restore.
 function Vm:kill() end
+
+---Crashes the machine at once, as if its power were cut: nothing that the guest has under way is served.
+---A restore brings it back.
+function Vm:crash() end
+
+---Raises a non-maskable interrupt at the first vCPU. Linux reports it, or panics where
+---`kernel.unknown_nmi_panic` is 1; the micro guest panics.
+function Vm:nmi() end
 
 ---Closes a machine that does not run.
 function Vm:remove() end
@@ -307,6 +316,53 @@ function Balloon:set(target, opts) end
 
 ---@return vmoon.BalloonStats
 function Balloon:stats() end
+
+---What is broken on purpose. Faults are part of the machine's state: a restore puts back those of the
+---snapshot and undoes all others, and a fork begins with them; a snapshot on disk has none. Memory
+---pressure is `vm.balloon:set`.
+---@class vmoon.Faults
+local Faults = {}
+
+---@class vmoon.BlockFault
+---@field disk? integer `1`, the first of `disks`, by default; `0` is the root
+---@field op? "read"|"write"|"flush" all by default; discarding is writing
+---@field sectors? integer[] the first and the last sector (of 512 bytes) of which a request must touch one
+---@field after? integer so many matching requests are served as ever before
+---@field times? integer so many requests meet the fault; all by default
+---@field error? boolean they fail as I/O errors
+---@field delay? vmoon.Duration the disk is busy for that long with each, and those behind it wait
+
+---Requests to a disk fail or take long.
+---@param rule vmoon.BlockFault
+---@return vmoon.Fault
+function Faults:block(rule) end
+
+---Connections to a port, of either side, are cut, and new ones fail with `vsock.reset`: at once, or once
+---`after` bytes have passed. Without a port, all but the agent's.
+---@param rule { cut: boolean, port: integer?, after: vmoon.Size? }
+---@return vmoon.Fault
+function Faults:vsock(rule) end
+
+---A vCPU makes no progress, while the machine runs. `index` counts from 0, as the guest does.
+---@param rule { pause: boolean, index: integer? }
+---@return vmoon.Fault
+function Faults:vcpu(rule) end
+
+---Sets the guest's wall clock to the host's plus a duration, which may be negative: `"1h"`, `"-5m"`.
+---@param rule { jump: vmoon.Duration }
+function Faults:clock(rule) end
+
+---Mends everything.
+function Faults:clear() end
+
+---A fault in force. `<close>` mends it; dropping the handle does not.
+---@class vmoon.Fault
+---@field active boolean false once it is closed, or a restore has undone it
+---@field hits? integer how often it was met; none when it is not active
+local Fault = {}
+
+---Mends what it broke. Idempotent.
+function Fault:close() end
 
 ---How a machine goes on from a snapshot.
 ---@class vmoon.RestoreOptions

@@ -88,6 +88,7 @@
 ---@field shares boolean
 ---@field net boolean
 ---@field rosetta boolean
+---@field faults boolean whether `vm.faults`, `vm:crash` and `vm:nmi` work
 ---@field linux boolean
 ---@field max_cpus integer
 ---@field reasons table<string, string>

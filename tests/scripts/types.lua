@@ -98,6 +98,7 @@ local snap <close> = vm:snapshot "types"
 local stream <close> = vm:connect(5000)
 local listener <close> = vm:listen(6000)
 local forward <close> = vm:forward { port = 5000, tcp = "127.0.0.1:0" }
+local fault <close> = vmoon.capabilities(vm.backend).faults and vm.faults:vsock { port = 9, cut = true } or nil
 local task = vmoon.task.spawn(function() end)
 local _, failure = pcall(vmoon.boot, { cpus = 0 })
 
@@ -106,6 +107,8 @@ local objects = {
   ["vmoon.Vm"] = vm,
   ["vmoon.Console"] = vm.console,
   ["vmoon.Balloon"] = vm.balloon,
+  ["vmoon.Faults"] = vm.faults,
+  ["vmoon.Fault"] = fault,
   ["vmoon.Snapshot"] = snap,
   ["vmoon.Stream"] = stream,
   ["vmoon.Listener"] = listener,
@@ -138,6 +141,7 @@ local options = {
   ["vmoon.ReadOptions"] = function() server:read(wrong) end,
   ["vmoon.WriteOptions"] = function() vm:copy_in(".", "/x", wrong) end,
   ["vmoon.WriteFileOptions"] = function() vm:write_file("x", "", wrong) end,
+  ["vmoon.BlockFault"] = function() vm.faults:block(wrong) end,
   ["vmoon.ForwardOptions"] = function() vm:forward(wrong) end,
   ["vmoon.test.Options"] = function() vmoon.test.it("never described", wrong) end,
   -- Beside those of vmoon.Spec, which it inherits.
@@ -153,6 +157,8 @@ local options = {
 
 -- Documented, and without names to compare: errors carry details that differ from case to case.
 local open = { ["vmoon.Error"] = failure }
+-- Not every backend has faults to look at.
+if not fault then open["vmoon.Fault"] = { active = true, hits = 0 } end
 
 local function documented(class)
   local all = class.parent and documented(classes[class.parent]) or {}

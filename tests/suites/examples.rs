@@ -84,6 +84,40 @@ fn files() {
     );
 }
 
+#[test]
+fn waits() {
+    let Some(ended) = example("06-waits") else { return };
+    expect_lines(
+        &ended,
+        &[
+            "port 5000 is listened on\n",
+            "the database is ready\n",
+            "and so is its fork's\n",
+            "port 5432: nobody listens on it, but on 1024, 5000 (vsock)\n",
+            "the cache: guest.panic\n",
+        ],
+    );
+}
+
+#[test]
+fn faults() {
+    let Some(ended) = example("07-faults") else { return };
+    expect_lines(
+        &ended,
+        &[
+            "second write: fails\n",
+            "mended:       works\n",
+            "a cut cable:  vsock.reset\n",
+            "the clock:    24 hours ahead\n",
+            "a held vCPU:  exec.timeout\n",
+            "no power:     crashed\n",
+            "restored:     works\n",
+            "restored:     hello again\n",
+            "restored:     0 hours ahead\n",
+        ],
+    );
+}
+
 /// `04-linux.lua` and `08-debian.lua` need a KVM that runs stock Linux: the suite `nested` runs it.
 #[test]
 fn every_example_is_run() {
@@ -100,6 +134,8 @@ fn every_example_is_run() {
         "03-balloon.lua",
         "04-linux.lua",
         "05-files.lua",
+        "06-waits.lua",
+        "07-faults.lua",
         "08-debian.lua",
     ];
     assert_eq!(found, known);

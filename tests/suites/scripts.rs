@@ -46,6 +46,7 @@ scripts! {
     disks
     errors
     exec
+    faults
     files
     forks
     lifecycle

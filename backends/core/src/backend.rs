@@ -12,6 +12,7 @@ use crate::capabilities::Capabilities;
 use crate::console::Console;
 use crate::disk::DiskContents;
 use crate::error::{Error, Result};
+use crate::faults::FaultInjection;
 use crate::lifecycle::State;
 use crate::saved::{Progress, Saved};
 use crate::spec::{BootSource, Identity, MachineSpec};
@@ -157,6 +158,12 @@ pub trait Machine: Send + Sync + std::fmt::Debug {
     /// What the guest's device holds now as the disk at this place in the spec, unwritten caches
     /// of the guest apart. The machine goes on, and only a disk that it writes in place may change.
     async fn disk(&self, index: usize) -> Result<Arc<dyn DiskContents>>;
+
+    /// The way to break this machine on purpose.
+    ///
+    /// # Errors
+    /// `backend.unsupported` where there is none, as the capability `faults` says.
+    fn faults(&self) -> Result<&dyn FaultInjection>;
 
     /// Figures for people.
     async fn info(&self) -> Result<MachineInfo>;

@@ -49,6 +49,8 @@ pub struct Capabilities {
     pub shares: Capability,
     pub net: Capability,
     pub rosetta: Capability,
+    /// Whether machines can be broken on purpose.
+    pub faults: Capability,
     /// Whether a stock Linux kernel can run here.
     pub linux: Capability,
     /// The largest number of vCPUs.
@@ -57,7 +59,7 @@ pub struct Capabilities {
 
 impl Capabilities {
     /// The features by name, in the order in which people are shown them.
-    pub fn features(&self) -> [(&'static str, &Capability); 13] {
+    pub fn features(&self) -> [(&'static str, &Capability); 14] {
         [
             ("snapshot", &self.snapshot),
             ("fork", &self.fork),
@@ -71,6 +73,7 @@ impl Capabilities {
             ("shares", &self.shares),
             ("net", &self.net),
             ("rosetta", &self.rosetta),
+            ("faults", &self.faults),
             ("linux", &self.linux),
         ]
     }

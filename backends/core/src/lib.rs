@@ -14,6 +14,7 @@
 //! | `race` | waiting for what can no longer come once the machine has ended |
 //! | [`registry`] | the CIDs that the live machines of this process hold |
 //! | [`agent`] | the client of the guest's agent: exec, readiness, shutdown |
+//! | [`faults`] | what can be broken on purpose |
 //! | [`guest`] | finds kernels and assembles initramfs images |
 //! | [`disk`] | images of disks: writing what a guest sees to one, telling formats apart |
 //! | [`saved`] | snapshots on disk: manifest, parts, atomic writing, checking |
@@ -28,6 +29,7 @@ pub mod capabilities;
 pub mod console;
 pub mod disk;
 pub mod error;
+pub mod faults;
 pub mod guest;
 pub mod lifecycle;
 mod race;

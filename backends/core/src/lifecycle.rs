@@ -15,6 +15,8 @@
 //! | snapshot | running, paused | the same |
 //! | restore | running, paused, crashed, stopped | as the snapshot was taken |
 //! | connect, exec | running | the same |
+//! | fault | running, paused | the same |
+//! | crash | running, paused, stopping | crashed |
 //! | copy a direct disk | all but starting, running, stopping | the same |
 //! | remove | created, stopped, crashed | gone |
 
@@ -127,6 +129,8 @@ pub enum Operation {
     Connect,
     Exec,
     Balloon,
+    Fault,
+    Crash,
     CopyDirectDisk,
     Remove,
 }
@@ -145,6 +149,8 @@ impl Operation {
             Self::Connect => "connect",
             Self::Exec => "exec",
             Self::Balloon => "balloon",
+            Self::Fault => "a fault",
+            Self::Crash => "a crash on purpose",
             Self::CopyDirectDisk => "copying a disk that the guest writes in place",
             Self::Remove => "remove",
         }
@@ -157,7 +163,8 @@ impl Operation {
             Self::Start => &[Created],
             Self::Pause | Self::Connect | Self::Exec => &[Running],
             Self::Resume => &[Paused],
-            Self::Stop | Self::Snapshot | Self::Balloon => &[Running, Paused],
+            Self::Stop | Self::Snapshot | Self::Balloon | Self::Fault => &[Running, Paused],
+            Self::Crash => &[Running, Paused, Stopping],
             Self::Kill => &[Starting, Running, Paused, Stopping, Crashed],
             Self::Restore => &[Running, Paused, Crashed, Stopped],
             Self::CopyDirectDisk => &[Created, Paused, Stopped, Crashed],

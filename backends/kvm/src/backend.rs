@@ -56,6 +56,7 @@ impl Backend for KvmBackend {
             shares: Capability::no("there is no virtio-fs device"),
             net: Capability::no("there is no network device; use vsock and vm:forward"),
             rosetta: Capability::no("Rosetta exists on Apple silicon only"),
+            faults: Capability::Yes,
             linux: if emulates {
                 Capability::no(
                     "the processor has no VT-x or SVM, and the KVM here emulates too little for a \

@@ -27,6 +27,10 @@ impl QemuBackend {
     }
 }
 
+/// Whether machines can be broken on purpose.
+pub(crate) const NO_FAULTS: Capability =
+    Capability::no("QEMU's own devices do not fail at anybody's wish");
+
 #[async_trait]
 impl Backend for QemuBackend {
     fn name(&self) -> &'static str {
@@ -51,6 +55,7 @@ impl Backend for QemuBackend {
             shares: Capability::no("there is no virtio-fs device"),
             net: Capability::no("there is no network device; use vsock and vm:forward"),
             rosetta: Capability::no("Rosetta exists on Apple silicon only"),
+            faults: NO_FAULTS,
             linux: Capability::Yes,
             max_cpus: MAX_CPUS,
         }

@@ -12,6 +12,8 @@
 //! | [`state`] | [`DeviceState`]: what a snapshot keeps of each kind of device |
 //! | [`memory`] | [`GuestMemory`] and the [`DirtyBitmap`] of what the devices wrote |
 //! | [`waker`] | [`HostWaker`]: work for a device appeared on the host's side |
+//! | [`faults`] | rules by which a device fails on purpose |
+//! | `alarm` | a moment at which a device is woken |
 //! | [`ring`] | descriptor chains, walked with every check, and cursors over their buffers |
 //! | [`vsock`] | sockets between host and guest, whose idle connections survive a restore |
 //! | [`balloon`] | memory that the guest gives back |
@@ -24,11 +26,13 @@
 //! against the table's length, buffers against RAM. A violation is a [`DeviceError`]: the
 //! transport marks the device as needing a reset and the host goes on.
 
+mod alarm;
 pub mod balloon;
 pub mod block;
 pub mod console;
 pub mod device;
 pub mod entropy;
+pub mod faults;
 pub mod memory;
 pub mod ring;
 pub mod state;

@@ -35,6 +35,10 @@ const SAVES_FROM: u32 = 14;
 /// The first macOS with all the devices that machines are given here.
 const WORKS_FROM: u32 = 13;
 
+/// Whether machines can be broken on purpose.
+pub(crate) const NO_FAULTS: Capability =
+    Capability::no("the framework's devices do not fail at anybody's wish");
+
 impl HostFacts {
     /// Whether machines can run here.
     ///
@@ -81,6 +85,7 @@ impl HostFacts {
             qcow2: Capability::no("the framework reads raw images alone"),
             shares: Capability::Yes,
             net: Capability::Yes,
+            faults: NO_FAULTS,
             rosetta: match (self.apple_silicon, self.rosetta) {
                 (false, _) => Capability::no("Rosetta exists on Apple silicon only"),
                 (true, Rosetta::Installed) => Capability::Yes,

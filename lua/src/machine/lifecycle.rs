@@ -31,6 +31,12 @@ pub(super) fn define(class: &mut Class<Machine>) -> mlua::Result<()> {
     class.waiting("vm:kill", Results::None, async |_, this: Machine, _| {
         Ok(this.vm().kill().await?)
     })?;
+    class.waiting("vm:crash", Results::None, async |_, this: Machine, _| {
+        Ok(this.vm().crash().await?)
+    })?;
+    class.waiting("vm:nmi", Results::None, async |_, this: Machine, _| {
+        Ok(this.vm().nmi().await?)
+    })?;
     class.method("vm:remove", Results::None, |_, this, _| Ok(this.vm().remove()?))?;
     class.method("vm:close", Results::None, |_, this, _| {
         this.close();

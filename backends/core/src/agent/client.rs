@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -155,6 +155,17 @@ impl AgentClient {
         let payload = watch.encode();
         let pending = self.shared.ask_observing(Kind::Watch, &payload, observed).await?;
         pending.answer().await.map(drop)
+    }
+
+    /// Sets the guest's wall clock to the host's, that much later, or earlier where `back`.
+    pub(crate) async fn jump_clock(&self, by: Duration, back: bool) -> Result<()> {
+        let now = SystemTime::now();
+        let then = if back { now.checked_sub(by) } else { now.checked_add(by) };
+        let then = then.ok_or_else(|| {
+            Error::new(Code::VmSpec, "no clock reaches that far").with_hint("jump less")
+        })?;
+        let payload = life::announce_at(self.shared.lives.present(), then)?;
+        self.shared.ask(Kind::Life, &payload).await?.answer().await.map(drop)
     }
 
     /// Asks the guest to power off; returns once it has confirmed that it will.

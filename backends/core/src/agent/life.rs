@@ -59,11 +59,16 @@ impl Lives {
 
 /// The payload for `epoch`, with fresh entropy and the wall clock of this moment.
 pub(super) fn announce(epoch: u64) -> Result<[u8; Life::LEN]> {
+    announce_at(epoch, SystemTime::now())
+}
+
+/// The same, with another wall clock.
+pub(super) fn announce_at(epoch: u64, now: SystemTime) -> Result<[u8; Life::LEN]> {
     let mut entropy = [0; 32];
     getrandom::fill(&mut entropy).map_err(|error| {
         Error::new(Code::SnapshotEntropy, "the host has no entropy to give").with_source(error)
     })?;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
     let unix_ns = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
     Ok(Life { epoch, unix_ns, entropy }.encode())
 }

@@ -87,7 +87,7 @@ async fn write(
     })
 }
 
-fn no_disk(spec: &MachineSpec, number: usize) -> Error {
+pub(super) fn no_disk(spec: &MachineSpec, number: usize) -> Error {
     let numbers = spec.disk_numbers();
     let error = Error::new(Code::VmSpec, format!("the machine has no disk {number}"));
     let hint = match numbers.len() {

@@ -13,6 +13,7 @@
 //! | `files` | files to and from the guest |
 //! | `traffic` | vsock, console and balloon |
 //! | `disks` | disks as the guest sees them, written to images |
+//! | `faulting` | faults, checked against the spec |
 //! | [`snapshot`] | [`Snapshot`], and how to name one |
 //! | `tree` | taking, restoring and deleting snapshots |
 //! | `forking` | new machines from a snapshot |
@@ -24,6 +25,7 @@ mod commands;
 mod disks;
 #[cfg(test)]
 mod fake;
+mod faulting;
 mod files;
 mod forking;
 pub mod host;

@@ -22,6 +22,7 @@ use crate::memory::image::MemoryImage;
 use crate::memory::resident;
 use crate::snapshot::frozen::{Frozen, no_disk};
 use crate::vcpu::exits::Ending;
+use crate::vcpu::state::failed;
 use crate::vm::plan::Plan;
 use crate::vm::shell::{Shell, cannot};
 
@@ -108,6 +109,29 @@ impl Actor {
         ControlFlow::Continue(())
     }
 
+    fn runs(&self) -> bool {
+        matches!(self.state(), State::Running | State::Stopping)
+    }
+
+    /// Crashes on purpose: what the guest left in its queues is lost, as with a power failure.
+    fn cut_power(&self) -> Result<()> {
+        self.state().allows(Operation::Crash)?;
+        self.shell.park();
+        self.set_state(State::Crashed, Some("crashed on purpose".to_owned()));
+        Ok(())
+    }
+
+    /// Raises a non-maskable interrupt at the first vCPU.
+    fn interrupt(&self) -> Result<()> {
+        self.state().allows(Operation::Fault)?;
+        self.shell.park();
+        let raised = self.shell.vcpus.first().map_or(Ok(()), |vcpu| vcpu.fd().nmi());
+        if self.runs() {
+            self.shell.run();
+        }
+        raised.map_err(|error| failed("KVM_NMI", error))
+    }
+
     fn has_ended(&self) -> bool {
         matches!(self.state(), State::Stopped | State::Crashed)
     }
@@ -159,6 +183,14 @@ impl Actor {
             }
             Command::Resident(reply) => drop(reply.send(self.resident())),
             Command::Info(reply) => drop(reply.send(self.info())),
+            Command::Crash(reply) => drop(reply.send(self.cut_power())),
+            Command::Nmi(reply) => drop(reply.send(self.interrupt())),
+            Command::HoldVcpus(reply) => {
+                if self.runs() {
+                    self.shell.run();
+                }
+                drop(reply.send(Ok(())));
+            }
             Command::Disk(index, reply) => drop(reply.send(self.disk(index))),
             Command::Ended(life, ending) if life == self.life.load(Ordering::SeqCst) => {
                 self.ended(ending);
@@ -244,7 +276,7 @@ impl Actor {
     }
 
     fn info(&mut self) -> Result<MachineInfo> {
-        let running = matches!(self.state(), State::Running | State::Stopping);
+        let running = self.runs();
         self.shell.park();
         let collected = self.dirty.collect(&self.shell.vm, &self.shell.ram);
         let dirty_pages = self.dirty.count() as u64;

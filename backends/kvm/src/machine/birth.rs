@@ -21,10 +21,12 @@ use vmoon_virtio::vsock::VsockHost;
 use super::actor::Actor;
 use super::command::{Command, Mailbox};
 use super::events::{Wakeup, Wakeups};
+use super::faults::KvmFaults;
 use super::handle::KvmMachine;
 use crate::memory::dirty::DirtyPages;
 use crate::memory::ram::Ram;
 use crate::snapshot::frozen::Frozen;
+use crate::vcpu::holds::Holds;
 use crate::vcpu::thread::OnEnding;
 use crate::vm::build::{self, Hosts};
 use crate::vm::plan::Plan;
@@ -61,6 +63,7 @@ struct Destiny {
 struct Born {
     hosts: Hosts,
     connections: Vec<VsockStream>,
+    holds: Holds,
 }
 
 impl Unborn {
@@ -102,10 +105,17 @@ impl Unborn {
         let destiny = Destiny { plan, origin, cid: identity.cid, born };
         self.destiny.send(destiny).map_err(|_| lost())?;
         let unclaimed = Unclaimed(&self.mailbox);
-        let Born { hosts, connections } = told.await.unwrap_or_else(|_| Err(lost()))?;
+        let Born { hosts, connections, holds } = told.await.unwrap_or_else(|_| Err(lost()))?;
         std::mem::forget(unclaimed);
+        let faults = KvmFaults {
+            mailbox: self.mailbox.clone(),
+            disks: hosts.disk_faults,
+            vsock: hosts.vsock_faults,
+            holds,
+        };
         let machine = KvmMachine {
             mailbox: self.mailbox,
+            faults,
             status: self.status,
             console: self.console,
             vsock: hosts.vsock,
@@ -215,6 +225,7 @@ impl Made {
         if let Some(vsock) = &hosts.vsock {
             vsock.set_cid(cid);
         }
+        let holds = shell.holds.clone();
         let mut actor = Actor {
             dirty: DirtyPages::new(shell.ram.pages()),
             shell,
@@ -236,7 +247,7 @@ impl Made {
             Origin::Snapshot(frozen, options) => actor.wake_up_in(frozen, options)?,
         }
         let connections = hosts.vsock.as_ref().map(VsockHost::take_inherited).unwrap_or_default();
-        Ok((actor, wakeups, Born { hosts, connections }))
+        Ok((actor, wakeups, Born { hosts, connections, holds }))
     }
 }
 

@@ -29,6 +29,10 @@ pub(crate) enum Command {
     TypeSerial(Vec<u8>, Reply<usize>),
     Resident(Reply<Bytes>),
     Info(Reply<MachineInfo>),
+    Crash(Reply<()>),
+    Nmi(Reply<()>),
+    /// Parks the vCPUs that are held and lets the others run, where the machine runs.
+    HoldVcpus(Reply<()>),
     Disk(usize, Reply<Arc<dyn DiskContents>>),
     /// A vCPU stopped running guest code, in the life of this number.
     Ended(u64, Ending),

@@ -9,6 +9,7 @@ use vmoon_core::backend::{
     Status,
 };
 use vmoon_core::disk::DiskContents;
+use vmoon_core::faults::FaultInjection;
 use vmoon_core::lifecycle::Operation;
 use vmoon_core::vsock::{VsockListener, VsockStream};
 use vmoon_core::{Bytes, Code, Console, Error, Machine, Result, SnapshotId, VsockPort};
@@ -17,6 +18,7 @@ use vmoon_virtio::console::ConsoleHost;
 use vmoon_virtio::vsock::VsockHost;
 
 use super::command::{Command, Mailbox};
+use super::faults::KvmFaults;
 
 /// A machine on KVM. Dropping it closes the machine.
 #[derive(Debug)]
@@ -26,6 +28,7 @@ pub(crate) struct KvmMachine {
     pub(super) console: Arc<Console>,
     pub(super) vsock: Option<VsockHost>,
     pub(super) balloon: Option<BalloonHost>,
+    pub(super) faults: KvmFaults,
     /// The keyboard, where the guest reads its virtio console rather than the serial port.
     pub(super) virtio_console: Option<ConsoleHost>,
     /// Says when the machine's thread has freed it; taken by the first to close it.
@@ -148,6 +151,10 @@ impl Machine for KvmMachine {
 
     async fn disk(&self, index: usize) -> Result<Arc<dyn DiskContents>> {
         self.mailbox.ask(|reply| Command::Disk(index, reply)).await
+    }
+
+    fn faults(&self) -> Result<&dyn FaultInjection> {
+        Ok(&self.faults)
     }
 
     async fn info(&self) -> Result<MachineInfo> {

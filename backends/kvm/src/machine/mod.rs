@@ -9,6 +9,7 @@ pub(crate) mod birth;
 pub(crate) mod boot;
 pub(crate) mod command;
 pub(crate) mod events;
+pub(crate) mod faults;
 pub(crate) mod handle;
 pub(crate) mod snapshots;
 pub(crate) mod spare;

@@ -6,6 +6,7 @@
 
 pub(crate) mod exits;
 pub(crate) mod gate;
+pub(crate) mod holds;
 pub(crate) mod job;
 pub(crate) mod kick;
 pub(crate) mod msrs;

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use kvm_ioctls::VmFd;
+use vmoon_core::faults::{BlockRule, VsockRule};
 use vmoon_core::spec::Disk;
 use vmoon_core::{Bytes, Cid, Console, Result};
 use vmoon_virtio::balloon::{Balloon, BalloonHost};
 use vmoon_virtio::block::{BlockDevice, BlockHost};
 use vmoon_virtio::console::{ConsoleDevice, ConsoleHost, ConsoleSink};
 use vmoon_virtio::entropy::{Entropy, EntropyHost};
+use vmoon_virtio::faults::FaultRules;
 use vmoon_virtio::vsock::{VsockDevice, VsockHost};
 
 use super::devices::{Devices, event};
@@ -29,6 +31,9 @@ pub(crate) struct Hosts {
     pub(crate) entropy: Option<EntropyHost>,
     /// In the order of the spec.
     pub(crate) disks: Vec<BlockHost>,
+    /// The rules by which they fail on purpose, and those of the sockets.
+    pub(crate) disk_faults: Vec<FaultRules<BlockRule>>,
+    pub(crate) vsock_faults: Option<FaultRules<VsockRule>>,
 }
 
 /// What [`devices`] makes.
@@ -52,6 +57,7 @@ pub(crate) fn devices(
             DevicePlan::Vsock => {
                 let device = VsockDevice::new(Cid::FIRST_GUEST, waker);
                 hosts.vsock = Some(device.host());
+                hosts.vsock_faults = Some(device.faults());
                 Ok(Box::new(device))
             }
             DevicePlan::Balloon => {
@@ -72,7 +78,9 @@ pub(crate) fn devices(
             }
             DevicePlan::Block { path, readonly, mode } => {
                 let disk = Disk { path: path.clone(), readonly: *readonly, mode: *mode };
-                let device = BlockDevice::open(&disk, &format!("disk-{}", hosts.disks.len()))?;
+                let device =
+                    BlockDevice::open(&disk, &format!("disk-{}", hosts.disks.len()), waker)?;
+                hosts.disk_faults.push(device.faults());
                 hosts.disks.push(device.host());
                 Ok(Box::new(device))
             }

@@ -16,6 +16,7 @@ use super::state::{ChipsetState, MachineState};
 use crate::bus::Bus;
 use crate::memory::ram::Ram;
 use crate::snapshot::frozen::Frozen;
+use crate::vcpu::holds::Holds;
 use crate::vcpu::job::{Job, Outcome, Task};
 use crate::vcpu::thread::{OnEnding, Vcpu};
 
@@ -29,6 +30,8 @@ pub(crate) struct Shell {
     pub(crate) bus: Arc<Bus>,
     pub(crate) vm: VmFd,
     pub(crate) ram: Arc<Ram>,
+    /// vCPUs that do not run though the machine does.
+    pub(crate) holds: Holds,
     host: &'static KvmHost,
 }
 
@@ -52,13 +55,13 @@ impl Shell {
                 .map_err(|error| cannot("start a vCPU's thread", error))?;
             vcpus.push(vcpu);
         }
-        Ok(Self { vcpus, devices, bus, vm, ram, host })
+        Ok(Self { vcpus, devices, bus, vm, ram, holds: Holds::default(), host })
     }
 
     /// Ends the vCPUs' threads and frees memory, devices and their files. What is left is KVM's
     /// own bookkeeping, which goes when the result is dropped.
     pub(crate) fn dismantle(self) -> VmFd {
-        let Self { vcpus, devices, bus, vm, ram, host: _ } = self;
+        let Self { vcpus, devices, bus, vm, ram, holds: _, host: _ } = self;
         drop((vcpus, devices, bus, ram));
         vm
     }
@@ -79,9 +82,18 @@ impl Shell {
         self.vcpus.iter().for_each(Vcpu::wait_parked);
     }
 
-    /// Lets all vCPUs run.
+    /// Lets all vCPUs run but those that are held.
     pub(crate) fn run(&self) {
-        self.vcpus.iter().for_each(Vcpu::resume);
+        let holds = self.holds.all();
+        let is_held = |index: usize| holds.iter().any(|(_, held)| *held == index);
+        for (index, vcpu) in self.vcpus.iter().enumerate() {
+            if is_held(index) {
+                vcpu.request_park();
+                vcpu.wait_parked();
+            } else {
+                vcpu.resume();
+            }
+        }
     }
 
     /// Stops all vCPUs and reads all state but memory. Each vCPU reads its own.
@@ -98,7 +110,7 @@ impl Shell {
                 Outcome::Restored(_) => unreachable!("the job was to save"),
             })
             .collect::<Result<_>>()?;
-        Ok(MachineState { vcpus, chipset: chipset?, legacy, devices })
+        Ok(MachineState { vcpus, chipset: chipset?, legacy, devices, holds: self.holds.all() })
     }
 
     /// Stops all vCPUs and puts all state back: theirs on their threads, memory (by `put_back`),
@@ -125,6 +137,7 @@ impl Shell {
         frozen.state.chipset.restore(&self.vm)?;
         self.bus.ports.restore(&frozen.state.legacy);
         self.devices.restore(&frozen.state.devices, mode)?;
+        self.holds.restore(&frozen.state.holds);
         Ok(put_back)
     }
 }

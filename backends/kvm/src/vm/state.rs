@@ -11,6 +11,7 @@ use vmoon_virtio::block::Overlay;
 
 use crate::legacy::LegacyState;
 use crate::transport::TransportState;
+use crate::vcpu::holds::Hold;
 use crate::vcpu::state::{VcpuState, failed};
 
 /// All state of a machine but its memory, as plain structures.
@@ -24,6 +25,9 @@ pub(crate) struct MachineState {
     pub(crate) legacy: LegacyState,
     /// The virtio devices, in the order of their addresses.
     pub(crate) devices: Vec<TransportState>,
+    /// Faults that hold vCPUs; on disk there are none.
+    #[serde(skip)]
+    pub(crate) holds: Vec<Hold>,
 }
 
 impl MachineState {

@@ -9,12 +9,14 @@ use vmoon_core::backend::{
     Status,
 };
 use vmoon_core::disk::DiskContents;
+use vmoon_core::faults::FaultInjection;
 use vmoon_core::lifecycle::Operation;
 use vmoon_core::vsock::{VsockListener, VsockStream};
 use vmoon_core::{Bytes, Code, Console, Error, Machine, Result, SnapshotId, VsockPort};
 use vmoon_virtio::vsock::VsockHost;
 
 use super::command::{Command, Mailbox};
+use crate::backend::NO_FAULTS;
 
 /// A machine in QEMU. Dropping it closes the machine.
 #[derive(Debug)]
@@ -141,6 +143,16 @@ impl Machine for QemuMachine {
 
     async fn disk(&self, index: usize) -> Result<Arc<dyn DiskContents>> {
         self.mailbox.ask(|reply| Command::Disk(index, reply)).await
+    }
+
+    fn faults(&self) -> Result<&dyn FaultInjection> {
+        let reason = NO_FAULTS;
+        let reason = reason.reason().unwrap_or_default();
+        Err(Error::new(
+            Code::BackendUnsupported,
+            format!("a fault is not possible with qemu: {reason}"),
+        )
+        .with_detail("feature", "faults"))
     }
 
     async fn info(&self) -> Result<MachineInfo> {

@@ -4,17 +4,21 @@ use std::io;
 
 use virtio_queue::Queue;
 use vmoon_core::error::Result;
+use vmoon_core::faults::{BlockOperation, BlockRule};
 use vmoon_core::spec::Disk as DiskSpec;
 
 use super::contents::BlockHost;
 use super::discard::{self, Kind, Range, Refusal};
 use super::disk::Disk;
+use super::faults::{BlockFaults, Fate, Request};
 use super::image::SECTOR;
 use super::state::BlockState;
 use crate::device::{COMMON_FEATURES, Device, DeviceError, DeviceKind, RestoreMode, Signals};
+use crate::faults::FaultRules;
 use crate::memory::GuestMemory;
 use crate::ring::{Chain, Cursor, Ring};
 use crate::state::{DeviceState, STATE_VERSION};
+use crate::waker::HostWaker;
 
 const REQUESTS: usize = 0;
 const QUEUE_SIZES: [u16; 1] = [128];
@@ -74,14 +78,16 @@ pub struct BlockDevice {
     /// Requests that the image failed, and the last failure, for people.
     failures: u64,
     failure: Option<String>,
+    faults: BlockFaults,
 }
 
 impl BlockDevice {
-    /// Opens a disk. `name` names the device for people and, cut to 20 bytes, for the guest.
+    /// Opens a disk. `name` names the device for people and, cut to 20 bytes, for the guest;
+    /// `waker` calls the device's owner.
     ///
     /// # Errors
     /// `file.*` where the image cannot be opened, `vm.spec` where it is none.
-    pub fn open(spec: &DiskSpec, name: &str) -> Result<Self> {
+    pub fn open(spec: &DiskSpec, name: &str, waker: HostWaker) -> Result<Self> {
         Ok(Self {
             name: name.to_owned(),
             disk: Disk::open(spec)?,
@@ -92,7 +98,13 @@ impl BlockDevice {
             written: 0,
             failures: 0,
             failure: None,
+            faults: BlockFaults::new(waker),
         })
+    }
+
+    /// The rules by which it fails on purpose.
+    pub fn faults(&self) -> FaultRules<BlockRule> {
+        self.faults.rules.clone()
     }
 
     /// The host's end.
@@ -106,6 +118,7 @@ impl BlockDevice {
         chain: &Chain,
         ring: &Ring<'_>,
         memory: &GuestMemory,
+        fate: Fate,
     ) -> Result<u32, DeviceError> {
         let mut header = [0; HEADER as usize];
         let mut reader = chain.reader(memory);
@@ -118,6 +131,7 @@ impl BlockDevice {
         let kind = u32::from_le_bytes([header[0], header[1], header[2], header[3]]);
         let sector = u64::from_le_bytes(std::array::from_fn(|at| header[8 + at]));
         let outcome = match kind {
+            _ if fate == Fate::Fail => Ok(Status::IoError),
             TYPE_IN => self.transfer(sector, room, |device, offset| {
                 let mut writer = chain.writer(memory).take(room);
                 device.copy_in(offset, &mut writer)
@@ -149,6 +163,33 @@ impl BlockDevice {
         last.skip(room);
         last.write(&[status as u8]);
         Ok(chain.writable_length())
+    }
+
+    /// What the faults make of a request. One that is malformed is served, and refused there.
+    fn fate(&mut self, chain: &Chain, memory: &GuestMemory) -> Fate {
+        let mut header = [0; HEADER as usize];
+        let mut reader = chain.reader(memory);
+        if reader.read(&mut header) < header.len() {
+            return Fate::Serve;
+        }
+        let kind = u32::from_le_bytes([header[0], header[1], header[2], header[3]]);
+        let sector = u64::from_le_bytes(std::array::from_fn(|at| header[8 + at]));
+        let room = chain.writable_length().saturating_sub(STATUS);
+        let request = |operation, length: u32| Request { operation, sector, length: length.into() };
+        self.faults.judge(match kind {
+            TYPE_IN => request(BlockOperation::Read, room),
+            TYPE_OUT => request(BlockOperation::Write, reader.remaining()),
+            TYPE_FLUSH => request(BlockOperation::Flush, 0),
+            TYPE_DISCARD | TYPE_WRITE_ZEROES => {
+                let mut segment = [0; discard::SEGMENT];
+                reader.read(&mut segment);
+                let sector = u64::from_le_bytes(std::array::from_fn(|at| segment[at]));
+                let count = u32::from_le_bytes(std::array::from_fn(|at| segment[8 + at]));
+                let length = u64::from(count) * SECTOR;
+                Request { operation: BlockOperation::Write, sector, length }
+            }
+            _ => return Fate::Serve,
+        })
     }
 
     /// Checks where a transfer lies, and does it.
@@ -279,8 +320,14 @@ impl Device for BlockDevice {
                 }
                 break false;
             }
+            let fate = if self.faults.any() { self.fate(&chain, memory) } else { Fate::Serve };
+            if fate == Fate::Wait {
+                // The alarm of the delay wakes the device; until then nothing is taken.
+                ring.undo_pop();
+                break false;
+            }
             requests += 1;
-            let written = self.serve(&chain, &ring, memory)?;
+            let written = self.serve(&chain, &ring, memory, fate)?;
             ring.push(chain.head(), written)?;
         };
         self.chain = chain;
@@ -288,15 +335,20 @@ impl Device for BlockDevice {
         Ok(ring.signals()? | again)
     }
 
+    /// A delay is over, or its rule gone.
     fn process_host(
         &mut self,
-        _queues: &mut [Queue],
-        _memory: &GuestMemory,
+        queues: &mut [Queue],
+        memory: &GuestMemory,
     ) -> Result<Signals, DeviceError> {
+        if self.faults.is_waiting() {
+            return self.process_queue(REQUESTS, queues, memory);
+        }
         Ok(Signals::NONE)
     }
 
     fn reset(&mut self) {
+        self.faults.forget_delay();
         self.write_through = false;
     }
 
@@ -328,6 +380,7 @@ impl Device for BlockDevice {
             sectors: self.disk.sectors(),
             write_through: self.write_through,
             overlay: self.disk.overlay().cloned(),
+            faults: self.faults.rules.active(),
         })
     }
 
@@ -342,6 +395,8 @@ impl Device for BlockDevice {
             return Err(DeviceError::StateDoesNotFit("the disk has another mode"));
         }
         self.write_through = state.write_through;
+        self.faults.forget_delay();
+        self.faults.rules.restore(&state.faults);
         self.disk.set_overlay(state.overlay.clone());
         Ok(())
     }

@@ -45,6 +45,7 @@ impl Disk {
             sectors: self.sectors(),
             write_through: false,
             overlay: self.overlay().cloned(),
+            faults: Vec::new(),
         }
     }
 

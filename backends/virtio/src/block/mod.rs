@@ -5,6 +5,7 @@ mod contents;
 mod device;
 mod discard;
 mod disk;
+mod faults;
 mod image;
 mod overlay;
 mod qcow2;

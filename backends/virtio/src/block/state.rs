@@ -1,8 +1,10 @@
 //! What a snapshot keeps of a block device.
 
 use serde::{Deserialize, Serialize};
+use vmoon_core::faults::BlockRule;
 
 use super::Overlay;
+use crate::faults::Active;
 
 /// The state of a block device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,4 +18,7 @@ pub struct BlockState {
     pub write_through: bool,
     /// What was written above the image; `None` where writes go into the image itself.
     pub overlay: Option<Overlay>,
+    /// The faults in force; on disk there are none.
+    #[serde(skip)]
+    pub faults: Vec<Active<BlockRule>>,
 }

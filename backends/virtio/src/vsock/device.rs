@@ -4,13 +4,17 @@ use std::sync::Arc;
 
 use virtio_queue::Queue;
 use vmoon_core::error::{Code, Error};
+use vmoon_core::faults::VsockRule;
 use vmoon_core::units::Cid;
 
 use super::connection::Phase;
+use super::faults;
 use super::host::VsockHost;
+use super::packet::Ports;
 use super::shared::{Shared, Wanted};
 use super::table::Table;
 use crate::device::{COMMON_FEATURES, Device, DeviceError, DeviceKind, RestoreMode, Signals};
+use crate::faults::FaultRules;
 use crate::memory::GuestMemory;
 use crate::ring::Chain;
 use crate::state::DeviceState;
@@ -39,6 +43,7 @@ pub struct VsockDevice {
     /// Reused between calls.
     touched: Vec<u64>,
     pub(super) bytes_sent: u64,
+    pub(super) faults: FaultRules<VsockRule>,
 }
 
 impl VsockDevice {
@@ -46,6 +51,7 @@ impl VsockDevice {
     pub fn new(cid: Cid, waker: HostWaker) -> Self {
         Self {
             kept_cid: None,
+            faults: FaultRules::new(waker.clone()),
             shared: Shared::new(cid, waker),
             table: Table::new(),
             stalled: false,
@@ -59,6 +65,11 @@ impl VsockDevice {
     /// The CID that the guest knows itself by.
     pub(super) fn guest_cid(&self) -> Cid {
         self.kept_cid.unwrap_or_else(|| self.shared.cid())
+    }
+
+    /// The rules by which connections are cut on purpose.
+    pub fn faults(&self) -> FaultRules<VsockRule> {
+        self.faults.clone()
     }
 
     /// The host's handle.
@@ -93,6 +104,11 @@ impl VsockDevice {
                 Code::VsockRefused,
                 "the machine has too many vsock connections",
             )));
+            return;
+        }
+        let asked = Ports { host: self.table.next_port, guest: guest_port };
+        if self.is_barred(asked) {
+            let _ = reply.send(Err(faults::barred()));
             return;
         }
         let phase = Phase::Requesting { reply, sent: false };
@@ -190,6 +206,7 @@ impl Device for VsockDevice {
         memory: &GuestMemory,
     ) -> Result<Signals, DeviceError> {
         self.hear_host();
+        self.cut_by_rule();
         self.answer_guest(queues, memory)
     }
 

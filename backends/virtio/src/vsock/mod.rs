@@ -15,6 +15,7 @@
 mod buffer;
 mod connection;
 mod device;
+mod faults;
 mod host;
 mod listener;
 mod packet;

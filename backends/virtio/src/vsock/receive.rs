@@ -114,6 +114,9 @@ impl VsockDevice {
             }
             _ => false,
         };
+        if header.operation == Some(Operation::Data) {
+            self.passed(ports, header.length);
+        }
         if legal {
             // New credit may let something go.
             self.table.enqueue(serial);
@@ -133,8 +136,9 @@ impl VsockDevice {
     /// The guest wants a connection to a port of the host.
     fn answer(&mut self, header: &Header, ports: Ports) {
         let backlog = self.shared.lock().listeners.get(&ports.host).cloned();
-        let Some(backlog) = backlog.filter(|backlog| !self.table.is_full() && backlog.has_room())
-        else {
+        let Some(backlog) = backlog.filter(|backlog| {
+            !self.table.is_full() && backlog.has_room() && !self.is_barred(ports)
+        }) else {
             self.refuse(header, ports);
             return;
         };

@@ -47,6 +47,11 @@ impl VsockDevice {
             let written = self.write_packet(next, &chain, memory, &ring)?;
             ring.push(chain.head(), written)?;
             self.table.sent(next);
+            if let Next::Packet(serial, Operation::Data) = next
+                && let Some(ports) = self.table.connections.get(&serial).map(|it| it.ports)
+            {
+                self.passed(ports, written - HEADER_LENGTH);
+            }
             packets += 1;
             bytes += written;
         };

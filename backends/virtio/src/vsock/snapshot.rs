@@ -40,6 +40,7 @@ impl VsockDevice {
             transport_reset: self.transport_reset,
             next_port: self.table.next_port,
             connections,
+            faults: self.faults.active(),
         }
     }
 
@@ -47,6 +48,7 @@ impl VsockDevice {
     /// lives on; every other host's end is cut, and the guest is sent a reset for every other
     /// connection that it believes in. What the host asked for and still waits for is asked anew.
     pub(super) fn restore_connections(&mut self, state: &VsockState, mode: RestoreMode) {
+        self.faults.restore(&state.faults);
         let (waiting, mut live) = self.take_connections();
         self.kept_cid = Some(state.guest_cid).filter(|kept| *kept != self.shared.cid());
         self.transport_reset = state.transport_reset;

@@ -1,7 +1,10 @@
 //! What a snapshot keeps of the sockets.
 
 use serde::{Deserialize, Serialize};
+use vmoon_core::faults::VsockRule;
 use vmoon_core::units::{Cid, VsockPort};
+
+use crate::faults::Active;
 
 /// The state of the vsock device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +20,9 @@ pub struct VsockState {
     pub next_port: VsockPort,
     /// Every connection that the guest may know of.
     pub connections: Vec<ConnectionState>,
+    /// The faults in force; on disk there are none.
+    #[serde(skip)]
+    pub faults: Vec<Active<VsockRule>>,
 }
 
 /// A connection as the guest knows it.

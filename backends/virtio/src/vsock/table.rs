@@ -130,6 +130,14 @@ impl Table {
         }
     }
 
+    /// The connections between such ports on which bytes may flow.
+    pub(super) fn established(&self, such: impl Fn(Ports) -> bool) -> Vec<u64> {
+        let found = self.connections.iter().filter(|(_, connection)| {
+            matches!(connection.phase, Phase::Established { .. }) && such(connection.ports)
+        });
+        found.map(|(&serial, _)| serial).collect()
+    }
+
     /// What to send next. It stays first until [`Table::sent`].
     pub(super) fn next(&mut self) -> Option<Next> {
         if let Some(&ports) = self.resets.front() {

@@ -10,11 +10,13 @@ use vmoon_core::backend::{
     Status,
 };
 use vmoon_core::disk::DiskContents;
+use vmoon_core::faults::FaultInjection;
 use vmoon_core::lifecycle::Operation;
 use vmoon_core::vsock::{VsockListener, VsockStream};
 use vmoon_core::{Bytes, Code, Console, Error, Machine, Result, SnapshotId, VsockPort};
 
 use super::command::{Command, Mailbox};
+use crate::host::NO_FAULTS;
 use crate::plan::Plan;
 use crate::vsock::hub::Hub;
 
@@ -161,6 +163,16 @@ impl Machine for VzMachine {
 
     async fn disk(&self, index: usize) -> Result<Arc<dyn DiskContents>> {
         self.mailbox.ask(|reply| Command::Disk(index, reply)).await
+    }
+
+    fn faults(&self) -> Result<&dyn FaultInjection> {
+        let reason = NO_FAULTS;
+        let reason = reason.reason().unwrap_or_default();
+        Err(Error::new(
+            Code::BackendUnsupported,
+            format!("a fault is not possible with vz: {reason}"),
+        )
+        .with_detail("feature", "faults"))
     }
 
     async fn info(&self) -> Result<MachineInfo> {

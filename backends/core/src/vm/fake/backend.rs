@@ -71,6 +71,7 @@ impl FakeBackend {
                 shares: Capability::no("it has no file system device"),
                 net: Capability::no("it has no network device"),
                 rosetta: Capability::no("needs Apple silicon"),
+                faults: Capability::no("nothing here can break"),
                 linux: yes,
                 max_cpus: 4,
             },

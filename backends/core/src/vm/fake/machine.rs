@@ -20,6 +20,7 @@ use crate::backend::{
 use crate::console::Console;
 use crate::disk::DiskContents;
 use crate::error::{Code, Error, Result};
+use crate::faults::FaultInjection;
 use crate::lifecycle::State;
 use crate::units::{Bytes, SnapshotId, VsockPort};
 use crate::vsock::{ConnectionId, VsockListener, VsockStream};
@@ -305,6 +306,10 @@ impl Machine for FakeMachine {
 
     async fn disk(&self, _: usize) -> Result<Arc<dyn DiskContents>> {
         Ok(Arc::new(FakeDisk))
+    }
+
+    fn faults(&self) -> Result<&dyn FaultInjection> {
+        Err(Error::new(Code::BackendUnsupported, "nothing here can break"))
     }
 
     async fn info(&self) -> Result<MachineInfo> {

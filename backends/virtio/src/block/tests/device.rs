@@ -16,6 +16,7 @@ use crate::device::{Device, DeviceError, RestoreMode};
 use crate::memory::GuestMemory;
 use crate::ring::driver::{DriverQueue, memory};
 use crate::state::DeviceState;
+use crate::waker::HostWaker;
 
 const HEADER: u64 = 0x10_0000;
 const DATA: u64 = 0x10_1000;
@@ -39,7 +40,8 @@ pub(super) fn image() -> NamedTempFile {
 }
 
 pub(super) fn open(path: &Path, readonly: bool, mode: DiskMode) -> vmoon_core::Result<BlockDevice> {
-    BlockDevice::open(&DiskSpec { path: path.to_owned(), readonly, mode }, "vda")
+    let spec = DiskSpec { path: path.to_owned(), readonly, mode };
+    BlockDevice::open(&spec, "vda", HostWaker::new(|| ()))
 }
 
 impl Guest {
@@ -251,4 +253,50 @@ proptest! {
         prop_assert!(statuses.keys().all(|&status| status <= 2));
         prop_assert_eq!(file.as_file().metadata().unwrap().len(), SECTORS * 512);
     }
+}
+
+#[test]
+fn requests_fail_and_wait_by_rule_and_a_restore_undoes_it() {
+    use std::time::Duration;
+    use vmoon_core::faults::{BlockEffect, BlockOperation, BlockRule, FaultId};
+
+    let file = image();
+    let mut guest = Guest::new(open(file.path(), false, DiskMode::Overlay).unwrap());
+    let clean = guest.device.save();
+    let rule = |effect| BlockRule {
+        operation: Some(BlockOperation::Write),
+        sectors: Some((8, 15)),
+        after: 0,
+        times: None,
+        effect,
+    };
+    let rules = guest.device.faults();
+    rules.insert(FaultId::new(), rule(BlockEffect::Error));
+    assert_eq!(guest.write(15, &[1; 512]), 1);
+    assert_eq!(guest.read(15, 1).unwrap(), [15; 512], "nothing was written");
+    assert_eq!(guest.write(16, &[1; 512]), 0, "another sector");
+    let broken = guest.device.save();
+
+    guest.device.restore(&clean, RestoreMode::InPlace).unwrap();
+    assert_eq!(guest.write(15, &[1; 512]), 0);
+    guest.device.restore(&broken, RestoreMode::InPlace).unwrap();
+    assert_eq!(guest.write(15, &[1; 512]), 1);
+    assert_eq!(rules.active()[0].hits, 2, "one of them before the snapshot");
+
+    // A request that waits stays in the queue, with all behind it.
+    guest.device.restore(&clean, RestoreMode::InPlace).unwrap();
+    let id = FaultId::new();
+    rules.insert(id, rule(BlockEffect::Delay(Duration::from_hours(1))));
+    let header = [1_u32.to_le_bytes(), [0; 4]].concat();
+    guest.memory.write_slice(&header, GuestAddress(HEADER)).unwrap();
+    guest.memory.write_obj(8_u64, GuestAddress(HEADER + 8)).unwrap();
+    let buffers = [(HEADER, 16, false), (DATA, 512, false), (STATUS, 1, true)];
+    assert!(guest.driver.add(&guest.memory, &buffers));
+    guest.run().unwrap();
+    assert!(guest.driver.take_used(&guest.memory).is_none());
+    let _ = guest.device.process_host(&mut guest.queues, &guest.memory).unwrap();
+    assert!(guest.driver.take_used(&guest.memory).is_none(), "not yet");
+    rules.remove(id);
+    let _ = guest.device.process_host(&mut guest.queues, &guest.memory).unwrap();
+    assert!(guest.driver.take_used(&guest.memory).is_some());
 }
