@@ -17,7 +17,13 @@ impl Vm {
     pub async fn write_file(&self, path: &[u8], bytes: &[u8], options: &FileOptions) -> Result<()> {
         let agent = self.commandable()?;
         let what = format!("writing {}", shown(path));
-        self.in_time(options.timeout, &what, agent.write_file(path, bytes, options)).await
+        let written = agent.write_file(path, bytes, options);
+        self.in_time(options.timeout, &what, written).await.map_err(|error| match error.code() {
+            Code::FileNotFound => {
+                error.with_hint("`parents = true` makes the directories above it")
+            }
+            _ => error,
+        })
     }
 
     /// All bytes of a file in the guest.
