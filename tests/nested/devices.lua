@@ -141,7 +141,7 @@ t.case("a root that holds none ends the guest at once, with the reason", functio
     guest = "linux", memory = "192MiB", timeout = "5m", root = path,
   })
   os.remove(path)
-  assert(tostring(err.console):find "no root on /dev/vda: it cannot be mounted", err.console)
+  assert(err.console_tail:find "no root on /dev/vda: it cannot be mounted", err.console_tail)
 end)
 
 t.finish()

@@ -103,7 +103,7 @@ impl Root {
             thread::sleep(Duration::from_millis(5));
         }
         let flags = if self.readonly { libc::MS_RDONLY } else { 0 };
-        let mut last = io::Error::other("the kernel knows no file system of disks");
+        let mut last = io::Error::other("it holds no file system that the kernel knows");
         for kind in file_systems() {
             // A journal that was not closed is left alone on a disk that cannot be written.
             for options in if self.readonly { [c"", c"noload"].as_slice() } else { &[c""] } {
@@ -116,7 +116,7 @@ impl Root {
                 }
             }
         }
-        Err(about("it cannot be mounted (is it a file system without partitions?)", &last))
+        Err(about("it cannot be mounted (one of its partitions: root=/dev/vda1)", &last))
     }
 }
 
