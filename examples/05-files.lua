@@ -2,7 +2,8 @@
 -- The built-in guest keeps single files. `vmoon run examples/05-files.lua linux` copies whole trees too.
 local vmoon = require "vmoon"
 
-local vm <close> = vmoon.boot { guest = arg[1] or "micro", timeout = "2m" }
+local guest = arg[1] == "linux" and "linux" or "micro"
+local vm <close> = vmoon.boot { guest = guest, timeout = "2m" }
 
 vm:write_file("/tmp/greeting", "hello from the host\n")
 io.write("the guest reads: ", vm:succeed "cat /tmp/greeting")

@@ -4,7 +4,10 @@ local vmoon = require "vmoon"
 
 -- A disk image of 64 KiB; the guest's writes stay in memory.
 local image <const> = os.tmpname()
-assert(io.open(image, "wb")):write(("\0"):rep(64 << 10)):close()
+do
+  local file <close> = assert(io.open(image, "wb"))
+  assert(file:write(("\0"):rep(64 << 10)))
+end
 local remove <close> = setmetatable({}, { __close = function() os.remove(image) end })
 
 local vm <close> = vmoon.boot { memory = "64MiB", disks = { { path = image } } }
@@ -14,6 +17,9 @@ local server <close> = vm:spawn "echo-server 5000"
 vm:wait_port(5000)
 local healthy <close> = vm:snapshot "healthy"
 
+local function hours_ahead()
+  return ("%.0f hours ahead"):format((assert(tonumber(vm:succeed "date")) - os.time()) / 3600)
+end
 local function works(command) return vm:exec(command).ok and "works" or "fails" end
 local block <const> = ("5a"):rep(512)
 
@@ -29,20 +35,22 @@ print("mended:       " .. works("blk write 0 " .. block))
 -- The cable is cut after six bytes, in the middle of a conversation.
 local stream <close> = vm:connect(5000)
 vm.faults:vsock { port = 5000, cut = true, after = 6 }
-local ok, err = pcall(function()
+local _, err = pcall(function()
   stream:write "hello, guest\n"
   return stream:read_line(), stream:read_line()
 end)
-print("a cut cable:  " .. tostring(ok or err.code))
+---@cast err any
+print("a cut cable:  " .. err.code)
 
 -- The guest believes that it is tomorrow.
 vm.faults:clock { jump = "24h" }
-print(("the clock:    %.0f hours ahead"):format((tonumber(vm:succeed "date") - os.time()) / 3600))
+print("the clock:    " .. hours_ahead())
 
 -- A processor that makes no progress, and in the end a power failure.
 vm.faults:vcpu { index = 0, pause = true }
-ok, err = pcall(vm.exec, vm, "true", { timeout = "50ms" })
-print("a held vCPU:  " .. tostring(ok or err.code))
+local _, held = pcall(vm.exec, vm, "true", { timeout = "50ms" })
+---@cast held any
+print("a held vCPU:  " .. held.code)
 vm:crash()
 print("no power:     " .. vm.state)
 
@@ -52,4 +60,4 @@ print("restored:     " .. works("blk write 0 " .. block))
 local again <close> = vm:connect(5000)
 again:write "hello again\n"
 print("restored:     " .. again:read_line())
-print(("restored:     %.0f hours ahead"):format((tonumber(vm:succeed "date") - os.time()) / 3600))
+print("restored:     " .. hours_ahead())

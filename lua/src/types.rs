@@ -10,6 +10,7 @@ mod show;
 pub const FILES: &[(&str, &str)] = &[
     ("io.d.lua", include_str!("../../stdlib/types/io.d.lua")),
     ("task.d.lua", include_str!("../../stdlib/types/task.d.lua")),
+    ("test.d.lua", include_str!("../../stdlib/types/test.d.lua")),
     ("vm.d.lua", include_str!("../../stdlib/types/vm.d.lua")),
     ("vmoon.d.lua", include_str!("../../stdlib/types/vmoon.d.lua")),
 ];

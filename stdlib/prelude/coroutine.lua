@@ -20,17 +20,16 @@ local guard = {
   end,
 }
 
-local drive
-
 local function wait(thread)
   local cancelled <close> = setmetatable({ armed = true, thread = thread }, guard)
   -- The mark's answer (to go on, or to give up) belongs to the call that waits.
+  ---@diagnostic disable-next-line: await-in-sync
   local answer = yield(pending)
   cancelled.armed = false
   return answer
 end
 
-function drive(thread, ok, ...)
+local function drive(thread, ok, ...)
   if ok and select("#", ...) == 1 and rawequal((...), pending) and status(thread) == "suspended" then
     return drive(thread, resume(thread, wait(thread)))
   end

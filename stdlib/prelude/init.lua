@@ -7,7 +7,7 @@ local rawget, resume, setmetatable = rawget, coroutine.resume, setmetatable
 
 -- A function that is loaded at its first call.
 local function lazy(name)
-  local real
+  local real ---@type function
   return function(...)
     real = real or load(name, pending, resume)
     return real(...)
@@ -22,6 +22,7 @@ require = lazy "require"
 -- while it waits here.
 function os.exit(code)
   exit(code)
+  ---@diagnostic disable-next-line: await-in-sync
   while true do yield(pending) end
 end
 

@@ -134,16 +134,18 @@ function expect.eventually(fn, options, note)
   native.callback("expect.eventually", 1, fn)
   local patience = native.patience("expect.eventually", options)
   local deadline = native.now() + patience.timeout
-  local attempts, ok, last = 0, nil, nil
+  local attempts = 0
+  local last, returned
   repeat
     attempts = attempts + 1
-    ok, last = pcall(fn)
-    if ok and last then return last end
+    local ok, result = pcall(fn)
+    if ok and result then return result end
+    last, returned = result, ok
     local left = deadline - native.now()
     if left > 0 then native.sleep(math.min(patience.interval, left)) end
   until left <= 0
   local message = ("not so within %g s, after %d attempts"):format(patience.timeout, attempts)
-  fail(note, message, word "a true value", ok and display(last) or word(tostring(last)))
+  fail(note, message, word "a true value", returned and display(last) or word(tostring(last)))
 end
 
 return expect

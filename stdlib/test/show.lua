@@ -35,7 +35,7 @@ local function number(value)
   return short:find "[.eE]" and short or short .. ".0"
 end
 
-local show
+local show ---@type fun(value: any, indent: string, seen: table): string
 
 local function key(value, seen)
   if type(value) == "string" and value:find "^[%a_][%w_]*$" then return value end

@@ -1,5 +1,9 @@
 ---@meta vmoon
 
+-- Scripts find the module without `require`, too.
+---@type vmoon
+vmoon = {}
+
 ---A number of bytes, or text with a unit: `"512MiB"`, `"1GiB"`, `"64KiB"`.
 ---@alias vmoon.Size integer|string
 
