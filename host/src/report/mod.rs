@@ -11,9 +11,12 @@
 //! | `junit` | JUnit's XML |
 //! | `json` | JSON lines |
 //! | `github` | annotations, and a summary |
+//! | `html` | a page for browsers |
+//! | `trace` | Chrome trace events |
 
 mod failure;
 mod github;
+mod html;
 mod json;
 mod junit;
 mod list;
@@ -21,6 +24,7 @@ mod live;
 mod pretty;
 mod reporters;
 mod tap;
+mod trace;
 
 use std::io;
 

@@ -9,11 +9,13 @@ use vmoon_lua::test::Event;
 
 use super::Reporter;
 use super::github::Github;
+use super::html::Html;
 use super::json::Json;
 use super::junit::Junit;
 use super::list::List;
 use super::pretty::Pretty;
 use super::tap::Tap;
+use super::trace::Trace;
 use crate::color::Color;
 use crate::test::{Flags, Format, Tally};
 
@@ -73,6 +75,13 @@ pub(crate) fn of(arguments: &Flags, color: Color) -> anyhow::Result<Reporters> {
                 all.push(pretty());
             }
         }
+    }
+    // Before what people read, whose figures come last.
+    if let Some(path) = &arguments.html {
+        all.insert(0, Box::new(Html::new(Box::new(file(path)?))));
+    }
+    if let Some(path) = &arguments.trace {
+        all.insert(0, Box::new(Trace::new(Box::new(file(path)?))));
     }
     Ok(Reporters(all))
 }

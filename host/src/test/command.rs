@@ -107,6 +107,7 @@ fn plan(arguments: &Flags, files: Vec<std::path::PathBuf>) -> anyhow::Result<Pla
         list: arguments.list,
         retries: arguments.retries,
         seed: arguments.seed,
+        artifacts: arguments.artifacts.clone(),
         capture: !arguments.no_capture,
         ..Settings::new("", nobody)
     };

@@ -48,6 +48,18 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
 
+    /// Write a page for browsers: a timeline, and all that is known of each test
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+
+    /// Write what took time as Chrome trace events, which Perfetto shows
+    #[arg(long, value_name = "FILE")]
+    pub(crate) trace: Option<PathBuf>,
+
+    /// Keep all that is known of failed tests in this directory, machines included
+    #[arg(long, value_name = "DIR")]
+    pub(crate) artifacts: Option<PathBuf>,
+
     /// Begin no more tests after the first failure
     #[arg(long)]
     pub(crate) fail_fast: bool,

@@ -36,7 +36,7 @@ pub(super) fn define(lua: &Lua, native: &Table, state: &Rc<State>) -> mlua::Resu
 }
 
 /// The test with the number at index 0.
-fn test(state: &State, arguments: &Arguments) -> Outcome<Arc<TestName>> {
+pub(super) fn test(state: &State, arguments: &Arguments) -> Outcome<Arc<TestName>> {
     let tests = state.tests.borrow();
     let number = arguments.count(0, None)?;
     let found = number.checked_sub(1).and_then(|index| tests.get(index)).cloned();
@@ -94,7 +94,7 @@ fn finished(state: &State, arguments: &Arguments) -> Outcome<()> {
         failures,
         subtests: parts,
         output: String::from_utf8_lossy(&output).into_owned(),
-        artifacts: None,
+        artifacts: state.artifacts.borrow_mut().take(),
     })));
     Ok(())
 }
@@ -110,7 +110,7 @@ fn failure(kept: &AnyUserData, attempt: u32, path: &[String]) -> Outcome<Failure
 }
 
 /// The subtests in a list, whose failures are added to `failures`.
-fn subtests(
+pub(super) fn subtests(
     list: &Table,
     attempt: u32,
     path: &[String],

@@ -14,11 +14,13 @@
 //! | `describing` | functions for the words that describe tests, and for expectations |
 //! | `running` | functions for the order of things |
 //! | `attempt` | calls a hook or a test, and keeps what failed |
+//! | `bundle` | what is kept of a test that failed |
 //! | `finish` | how a test ended, from Lua's table to an event |
 //! | `machines` | functions for fixtures |
 //! | `output` | what tests print |
 
 mod attempt;
+mod bundle;
 mod content;
 mod describing;
 pub mod event;

@@ -6,7 +6,7 @@ use mlua::chunk::ChunkMode;
 use mlua::{Function, Lua, MultiValue, Table};
 
 use super::state::State;
-use super::{describing, machines, output, running};
+use super::{bundle, describing, machines, output, running};
 use crate::context::Context;
 
 const SOURCES: &[(&str, &str)] = &[
@@ -39,6 +39,7 @@ fn fill(lua: &Lua, module: &Table) -> mlua::Result<()> {
     describing::define(lua, &native, &state)?;
     running::define(lua, &native, &state)?;
     machines::define(lua, &native, &state)?;
+    bundle::define(lua, &native, &state)?;
     output::capture(lua, &state)?;
     let load = lua.create_function(|lua, (name, arguments): (String, MultiValue)| {
         let source = SOURCES.iter().find(|(known, _)| *known == name);

@@ -1,6 +1,7 @@
 //! How tests are run, as the program around the runtime wants it.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -30,6 +31,8 @@ pub struct Settings {
     pub seed: Option<u64>,
     /// Whether what tests print is kept for their results.
     pub capture: bool,
+    /// Where what is known of failed tests is kept.
+    pub artifacts: Option<PathBuf>,
     /// Set when no more tests are to be begun.
     pub stopping: Arc<AtomicBool>,
     /// Fixtures that other files can use.
@@ -50,6 +53,7 @@ impl Settings {
             retries: 0,
             seed: None,
             capture: false,
+            artifacts: None,
             stopping: Arc::default(),
             fixtures: Arc::default(),
             sink,

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +32,8 @@ pub(super) struct State {
     pub(super) at_hand: RefCell<Vec<Arc<Vm>>>,
     /// What the report of the next failure says beside the error.
     pub(super) note: RefCell<Option<String>>,
+    /// What was kept of the failure of the test that runs.
+    pub(super) artifacts: RefCell<Option<PathBuf>>,
     /// The message handler of hooks and tests.
     pub(super) handler: RefCell<Option<Function>>,
 }
@@ -48,6 +51,7 @@ impl State {
             fixtures: RefCell::default(),
             at_hand: RefCell::default(),
             note: RefCell::default(),
+            artifacts: RefCell::default(),
             handler: RefCell::default(),
         }
     }
