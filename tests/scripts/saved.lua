@@ -229,6 +229,13 @@ t.case("a file that is cut while it is in use is told of, and nobody else is har
   local sleeper = vmoon.task.spawn(function() return pcall(vm.exec, vm, "sleep 60000") end)
   vmoon.sleep "50ms"
   write(at "cut/memory", "")
+  if vm.backend ~= "kvm" then
+    -- All of it was read when it was loaded.
+    local one <close> = snap:fork()
+    vm:restore(snap)
+    t.same(vm:succeed "checksum", one:succeed "checksum", "the checksums")
+    return
+  end
   for _, call in ipairs {
     function() return snap:fork() end,
     function() return vm:restore(snap) end,

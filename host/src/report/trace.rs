@@ -1,4 +1,4 @@
-//! What took time, as Chrome trace events, which Perfetto and chrome://tracing show.
+//! What took time, as Chrome trace events, which Perfetto and `chrome://tracing` show.
 
 use std::io::{self, Write};
 

@@ -35,14 +35,14 @@ async fn keep(state: &State, arguments: &Arguments) -> Outcome<()> {
     let Some(root) = &state.settings.artifacts else { return Ok(()) };
     let test = finish::test(state, arguments)?;
     let folder = root.join(slug(&test.file)).join(slug(&test.full()));
-    let mut text = format!("{}\n{}:{}\n", test.path.join(" > "), test.file, test.line);
+    let mut shown = format!("{}\n{}:{}\n", test.path.join(" > "), test.file, test.line);
     for kept in arguments.table(1, "failures")?.sequence_values::<AnyUserData>() {
-        let _ = write!(text, "\n{}\n", kept?.borrow::<Kept>()?.0.report);
+        let _ = write!(shown, "\n{}\n", kept?.borrow::<Kept>()?.0.report);
     }
     let mut failures = Vec::new();
     finish::subtests(&arguments.table(2, "subtests")?, 1, &[], &mut failures)?;
     for failure in failures {
-        let _ = write!(text, "\n{}: {}\n", failure.subtest.join(" > "), failure.report);
+        let _ = write!(shown, "\n{}: {}\n", failure.subtest.join(" > "), failure.report);
     }
     let machines = state.at_hand.borrow().clone();
     let kept = async {
@@ -52,9 +52,9 @@ async fn keep(state: &State, arguments: &Arguments) -> Outcome<()> {
         }
         std::fs::create_dir_all(&folder)?;
         for vm in &machines {
-            machine(&folder, vm, &mut text).await?;
+            machine(&folder, vm, &mut shown).await?;
         }
-        std::fs::write(folder.join("failure.txt"), &text)
+        std::fs::write(folder.join("failure.txt"), &shown)
     };
     match kept.await {
         Ok(()) => *state.artifacts.borrow_mut() = Some(folder),

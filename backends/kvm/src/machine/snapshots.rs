@@ -8,7 +8,7 @@ use vmoon_core::backend::{RestoreOptions, RestoreReport, SnapshotFigures, Snapsh
 use vmoon_core::lifecycle::Operation;
 use vmoon_core::{Bytes, Code, Error, Result, SnapshotId, State};
 use vmoon_virtio::RestoreMode;
-use vmoon_virtio::block::{CLUSTER_SIZE, Overlay};
+use vmoon_virtio::block::bytes_added;
 use vmoon_virtio::entropy::EntropySource;
 
 use super::actor::Actor;
@@ -50,18 +50,10 @@ impl Actor {
         })?;
         figures.paused = paused;
         let overlays = state.overlays();
-        figures.bytes = Bytes(figures.bytes.get() + self.written_since(&overlays));
+        figures.bytes = Bytes(figures.bytes.get() + bytes_added(&self.overlays, &overlays));
         self.image = Some(memory.clone());
         self.overlays = overlays;
         Ok(Frozen { id, plan: self.plan.clone(), memory, state, figures })
-    }
-
-    /// The bytes of clusters in overlays that the snapshot before does not have.
-    fn written_since(&self, overlays: &[Overlay]) -> u64 {
-        let none = Overlay::new();
-        let before = self.overlays.iter().chain(std::iter::repeat(&none));
-        let clusters: u64 = overlays.iter().zip(before).map(|(now, then)| now.added_to(then)).sum();
-        clusters * CLUSTER_SIZE as u64
     }
 
     /// The first snapshot: all that was ever written is its layer, and nothing is copied.

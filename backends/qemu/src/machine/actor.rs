@@ -12,6 +12,7 @@ use vmoon_core::backend::{BalloonLevel, MachineInfo, Status};
 use vmoon_core::disk::DiskContents;
 use vmoon_core::lifecycle::Operation;
 use vmoon_core::{BootSource, Cid, Error, Result, SnapshotId, State};
+use vmoon_virtio::block::Overlay;
 
 use super::balloon::Balloon;
 use super::command::{Command, Mailbox, Message};
@@ -45,6 +46,8 @@ pub(super) struct Actor {
     pub(super) balloon: Balloon,
     /// The frozen memory that RAM was last equal to; none before the first snapshot.
     pub(super) image: Option<MemoryImage>,
+    /// The overlays of the snapshot that the machine last was.
+    pub(super) overlays: Vec<Overlay>,
     pub(super) snapshots: HashMap<SnapshotId, Arc<Frozen>>,
     /// The snapshots that the process has open.
     pub(super) nodes: HashMap<SnapshotId, Node>,
@@ -251,7 +254,7 @@ impl Actor {
                 |overlay| format!("{} blocks written above its image", overlay.len()),
             );
             let text = if disk.is_readonly() { "read-only".to_owned() } else { written };
-            devices.push((format!("disk-{index}"), text));
+            devices.push((format!("disk-{index}"), format!("{text}{}", disk.failures())));
         }
         devices
     }

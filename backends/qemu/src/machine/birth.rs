@@ -99,6 +99,7 @@ pub(crate) async fn bear(
         status,
         balloon,
         image: None,
+        overlays: Vec::new(),
         snapshots: HashMap::new(),
         nodes: HashMap::new(),
         nodes_made: 0,

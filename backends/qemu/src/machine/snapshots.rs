@@ -8,6 +8,7 @@ use vmoon_core::backend::{RestoreOptions, RestoreReport, SnapshotFigures, Snapsh
 use vmoon_core::lifecycle::Operation;
 use vmoon_core::{Bytes, Code, Error, Result, SnapshotId, State};
 use vmoon_virtio::RestoreMode;
+use vmoon_virtio::block::bytes_added;
 use vmoon_virtio::entropy::EntropySource;
 
 use super::actor::Actor;
@@ -39,6 +40,7 @@ impl Actor {
         }
         let frozen = Arc::new(frozen?);
         self.image = Some(frozen.memory.clone());
+        self.overlays = frozen.state.overlays();
         self.snapshots.insert(id, frozen.clone());
         Ok(Arc::new(QemuSnapshot(frozen)))
     }
@@ -57,7 +59,9 @@ impl Actor {
         // drained.
         let memory = unsafe { MemoryImage::freeze(&self.ram, self.image.as_ref()) };
         let memory = memory.map_err(failed)?;
-        let bytes = memory.own_bytes() + container.resident().map_err(failed)?;
+        let bytes = memory.own_bytes()
+            + container.resident().map_err(failed)?
+            + bytes_added(&self.overlays, &own.overlays());
         let figures =
             SnapshotFigures { dirty_pages: memory.changed(), bytes: Bytes(bytes), paused };
         let version = self.program.version.clone();
@@ -210,6 +214,7 @@ impl Actor {
             changed += self.put_memory_back(target)?;
         }
         self.image = Some(target.memory.clone());
+        self.overlays = target.state.overlays();
         let (target, actual) = *balloon;
         self.balloon.restore(vmoon_core::backend::BalloonLevel { target, actual });
         self.inbox.forget_events();

@@ -118,6 +118,8 @@ impl<'a> Server<'a> {
         let outcome = self.transfer(kind, offset, &mut bytes);
         if let Err(error) = &outcome {
             tracing::warn!(%error, "a disk's image failed");
+            let mut disk = self.disk.lock().unwrap_or_else(PoisonError::into_inner);
+            disk.failures_mut().note(error);
         }
         let mut reply = REPLY_MAGIC.to_be_bytes().to_vec();
         reply.extend(outcome.as_ref().err().map_or(0_u32, |_| libc::EIO as u32).to_be_bytes());

@@ -11,7 +11,7 @@ use vmoon_core::saved::Progress;
 use vmoon_core::spec::Identity;
 use vmoon_core::{Bytes, Cid, Code, Error, Result, SnapshotId};
 use vmoon_virtio::DeviceState;
-use vmoon_virtio::block::{BlockHost, BlockState};
+use vmoon_virtio::block::{BlockHost, BlockState, Overlay};
 use vmoon_virtio::entropy::EntropySource;
 
 use super::saved;
@@ -45,6 +45,13 @@ pub(crate) struct OwnState {
     pub(crate) entropy: EntropySource,
     /// The balloon's target, and what the guest was left with.
     pub(crate) balloon: (Bytes, Bytes),
+}
+
+impl OwnState {
+    /// What was written above the images of disks, in their order.
+    pub(crate) fn overlays(&self) -> Vec<Overlay> {
+        self.disks.iter().map(|disk| disk.overlay.clone().unwrap_or_default()).collect()
+    }
 }
 
 /// The handle to a frozen machine that others hold.

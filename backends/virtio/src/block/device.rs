@@ -75,9 +75,6 @@ pub struct BlockDevice {
     buffer: Vec<u8>,
     read: u64,
     written: u64,
-    /// Requests that the image failed, and the last failure, for people.
-    failures: u64,
-    failure: Option<String>,
     faults: BlockFaults,
 }
 
@@ -96,8 +93,6 @@ impl BlockDevice {
             buffer: vec![0; CHUNK],
             read: 0,
             written: 0,
-            failures: 0,
-            failure: None,
             faults: BlockFaults::new(waker),
         })
     }
@@ -154,8 +149,7 @@ impl BlockDevice {
             _ => Ok(Status::Unsupported),
         };
         let status = outcome.unwrap_or_else(|error| {
-            self.failures += 1;
-            self.failure = Some(error.to_string());
+            self.disk.failures_mut().note(&error);
             tracing::warn!(disk = %self.disk.image().path().display(), %error, "disk failed");
             Status::IoError
         });
@@ -358,19 +352,13 @@ impl Device for BlockDevice {
             None if self.disk.is_readonly() => ", read-only".to_owned(),
             None => String::new(),
         };
-        let failure = match &self.failure {
-            Some(failure) => {
-                let requests = if self.failures == 1 { "request" } else { "requests" };
-                format!("; {} {requests} failed, the last one: {failure}", self.failures)
-            }
-            None => String::new(),
-        };
         format!(
-            "{}: {} sectors{overlay}, {} bytes read, {} written{failure}",
+            "{}: {} sectors{overlay}, {} bytes read, {} written{}",
             self.disk.image().path().display(),
             self.disk.sectors(),
             self.read,
-            self.written
+            self.written,
+            self.disk.failures()
         )
     }
 

@@ -9,6 +9,7 @@ use vmoon_core::error::Result;
 use vmoon_core::spec::{Disk as DiskSpec, DiskMode};
 
 use super::contents::{BlockHost, CLUSTER, Contents, piece};
+use super::failures::Failures;
 use super::image::{Image, SECTOR};
 use super::overlay::{CLUSTER_SIZE, Overlay};
 use super::state::BlockState;
@@ -19,6 +20,7 @@ use crate::state::STATE_VERSION;
 pub struct Disk {
     contents: Contents,
     readonly: bool,
+    failures: Failures,
 }
 
 impl Disk {
@@ -30,7 +32,7 @@ impl Disk {
         let overlay = spec.mode == DiskMode::Overlay && !spec.readonly;
         let image = Image::open(&spec.path, spec.mode == DiskMode::Direct && !spec.readonly)?;
         let contents = Contents { image: Arc::new(image), overlay: overlay.then(Overlay::new) };
-        Ok(Self { contents, readonly: spec.readonly })
+        Ok(Self { contents, readonly: spec.readonly, failures: Failures::default() })
     }
 
     /// The host's end.
@@ -61,6 +63,16 @@ impl Disk {
     /// Whether it may only be read.
     pub const fn is_readonly(&self) -> bool {
         self.readonly
+    }
+
+    /// What its image failed at.
+    pub const fn failures(&self) -> &Failures {
+        &self.failures
+    }
+
+    /// Where to note what its image fails at.
+    pub const fn failures_mut(&mut self) -> &mut Failures {
+        &mut self.failures
     }
 
     /// What was written above the image; none where writes go into it.

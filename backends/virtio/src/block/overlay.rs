@@ -234,6 +234,15 @@ impl Overlay {
     }
 }
 
+/// How many bytes of clusters a machine's disks have that they did not share `before`, disk by disk.
+/// No overlays of before stand for empty ones.
+pub fn bytes_added(before: &[Overlay], now: &[Overlay]) -> u64 {
+    let none = Overlay::new();
+    let before = before.iter().chain(std::iter::repeat(&none));
+    let clusters: u64 = now.iter().zip(before).map(|(now, then)| now.added_to(then)).sum();
+    clusters * CLUSTER_SIZE as u64
+}
+
 /// How many clusters of a node `older`, a node with its level, does not share.
 fn added(node: &Arc<Node>, level: u32, older: Option<(&Arc<Node>, u32)>) -> u64 {
     if older.is_some_and(|(older, _)| Arc::ptr_eq(node, older)) {
