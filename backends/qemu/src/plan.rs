@@ -150,7 +150,9 @@ impl Plan {
         }
         let memory = self.memory;
         line.pair("-m", format!("{memory}B"));
-        line.pair("-smp", self.cpus.to_string());
+        // With room for a second processor QEMU's translator keeps the guest's memory barriers. It
+        // drops them for a lone one (before QEMU 8.1), but this process looks at the rings as well.
+        line.pair("-smp", format!("cpus={},maxcpus={}", self.cpus, self.cpus.max(2)));
         line.words(&["-S", "-nodefaults", "-no-user-config", "-display", "none"]);
         line.pair(
             "-object",
