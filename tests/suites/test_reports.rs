@@ -191,3 +191,23 @@ fn a_report_goes_to_a_file_and_people_still_see_theirs() {
     let missing = ["test", "--format", "tap", "--output", "no/such/folder/report.tap"];
     run(vmoon(missing).current_dir(folder.path()), DEADLINE).expect_status(2);
 }
+
+#[test]
+fn the_page_and_the_trace_hold_what_happened() {
+    let folder = suite();
+    test(folder.path(), &["--html", "page.html", "--trace", "trace.json"]);
+    let page = std::fs::read_to_string(folder.path().join("page.html")).expect("it was written");
+    for left in ["/*STYLE*/", "/*SCRIPT*/", "{/*DATA*/}", "http:", "https:", "<block>"] {
+        assert!(!page.contains(left), "{left} in the page");
+    }
+    let start = page.find("id=\"data\">").expect("the page has its data") + "id=\"data\">".len();
+    let data = &page[start..start + page[start..].find("</script>").expect("it ends")];
+    let outcomes = "[.tests[].outcome] | join(\" \")";
+    let Some(read) = read_by("jq", &["-r", outcomes], data, "jq") else { return };
+    assert_eq!(read.trim_end(), "passed failed failed flaky skipped failed");
+    let trace = std::fs::read_to_string(folder.path().join("trace.json")).expect("it was written");
+    let spans =
+        "[.traceEvents[] | select(.ph == \"X\" and .cat == \"test\" and .dur >= 0)] | length";
+    let read = read_by("jq", &[spans], &trace, "jq").expect("it was there");
+    assert_eq!(read.trim_end(), "6", "{trace}");
+}

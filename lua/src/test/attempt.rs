@@ -109,7 +109,7 @@ fn keep(lua: &Lua, state: &State, value: &Value, phase: &str) -> Kept {
         .iter()
         .map(|vm| ConsoleTail {
             machine: format!("{} ({}, {})", vm.name(), vm.backend().name(), vm.state()),
-            text: tail(&vm.console().text()),
+            text: tail(&vm.recent_console()),
         })
         .filter(|console| !console.text.is_empty())
         .collect();

@@ -1,5 +1,5 @@
-//! What is kept of a test that failed: a folder with its errors, the consoles and kernel messages
-//! of the machines at hand, and the machines themselves as saved snapshots.
+//! What is kept of a test that failed: a folder with its errors, and of each machine at hand its
+//! console, what it was asked for, its kernel's messages, and itself as a saved snapshot.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -68,6 +68,7 @@ async fn keep(state: &State, arguments: &Arguments) -> Outcome<()> {
 async fn machine(folder: &Path, vm: &Arc<Vm>, text: &mut String) -> std::io::Result<()> {
     let name = slug(vm.name());
     std::fs::write(folder.join(format!("console-{name}.log")), vm.console().text())?;
+    std::fs::write(folder.join(format!("transcript-{name}.log")), vm.transcript().text())?;
     if vm.is_closed() {
         let _ = write!(text, "\n{}: closed before it could be saved\n", vm.name());
         return Ok(());

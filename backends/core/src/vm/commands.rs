@@ -19,7 +19,9 @@ impl Vm {
     /// `vm.state`, `exec.timeout`, `exec.not_found`, `agent.unavailable`, `guest.panic`,
     /// `guest.stopped`; `vsock.reset` when a restore came between.
     pub async fn exec(&self, request: ExecRequest) -> Result<ExecResult> {
-        self.commandable()?.exec(request).await
+        let agent = self.commandable()?;
+        let what = format!("exec {:?}", request.describe());
+        self.transcript.note(what, agent.exec(request)).await
     }
 
     /// Starts a command whose output is streamed.
@@ -27,7 +29,9 @@ impl Vm {
     /// # Errors
     /// Those of [`Vm::exec`].
     pub async fn spawn(&self, request: ExecRequest) -> Result<Process> {
-        self.commandable()?.spawn(request).await
+        let agent = self.commandable()?;
+        let what = format!("spawn {:?}", request.describe());
+        self.transcript.note(what, agent.spawn(request)).await
     }
 
     /// Waits for something in the guest; the agent announces it. Cancel-safe.
@@ -38,8 +42,10 @@ impl Vm {
     pub async fn watch_guest(&self, watch: Watch, timeout: Option<Duration>) -> Result<()> {
         let agent = self.commandable()?;
         let observed = Observed::default();
+        let what = describe(&watch);
         let came = race::against_end(self.machine.as_ref(), agent.watch(&watch, &observed));
-        let outcome = self.within(timeout, &describe(&watch), came).await;
+        let waited = self.within(timeout, &what, came);
+        let outcome = self.transcript.note(format!("wait for {what}"), waited).await;
         outcome.map_err(|error| match observed.last() {
             Some(last) if error.code() == Code::VmTimeout => {
                 error.with_message_suffix(&format!(": {last}")).with_detail("observed", last)

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::machine::Vm;
+use super::transcript::Noted;
 use crate::agent::FileOptions;
 use crate::error::{Code, Error, Result};
 use crate::saved::Work;
@@ -45,7 +46,7 @@ impl Vm {
         let agent = self.commandable()?;
         let progress = self.host.works.begin(Work::CopyingIn);
         let what = format!("copying {} in", from.display());
-        let copy = agent.copy_in(absolute(from)?, to, options, progress);
+        let copy = Box::pin(agent.copy_in(absolute(from)?, to, options, progress));
         self.in_time(options.timeout, &what, copy).await
     }
 
@@ -58,23 +59,26 @@ impl Vm {
         let agent = self.commandable()?;
         let progress = self.host.works.begin(Work::CopyingOut);
         let what = format!("copying {} out", shown(from));
-        let copy = agent.copy_out(from, to.to_owned(), options, progress);
+        let copy = Box::pin(agent.copy_out(from, to.to_owned(), options, progress));
         self.in_time(options.timeout, &what, copy).await
     }
 
-    async fn in_time<T>(
+    async fn in_time<T: Noted>(
         &self,
         timeout: Option<Duration>,
         what: &str,
         work: impl Future<Output = Result<T>>,
     ) -> Result<T> {
-        let Some(timeout) = timeout else { return work.await };
-        tokio::time::timeout(timeout, work).await.unwrap_or_else(|_| {
-            let limit = crate::agent::seconds(timeout);
-            Err(Error::new(Code::VmTimeout, format!("{what} did not end within {limit}"))
-                .with_detail("timeout", timeout.as_secs_f64())
-                .with_detail("vm", self.name()))
-        })
+        let work = async {
+            let Some(timeout) = timeout else { return work.await };
+            tokio::time::timeout(timeout, work).await.unwrap_or_else(|_| {
+                let limit = crate::agent::seconds(timeout);
+                Err(Error::new(Code::VmTimeout, format!("{what} did not end within {limit}"))
+                    .with_detail("timeout", timeout.as_secs_f64())
+                    .with_detail("vm", self.name()))
+            })
+        };
+        self.transcript.note(what.to_owned(), work).await
     }
 }
 

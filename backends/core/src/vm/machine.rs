@@ -1,12 +1,13 @@
 //! A machine: identity, state and life cycle.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
 use super::host::{Host, Leases};
+use super::transcript::Transcript;
 use super::tree::{Origin, Tree};
 use crate::agent::AgentClient;
 use crate::backend::{Backend, Machine, MachineInfo, Status};
@@ -35,6 +36,9 @@ pub struct Vm {
     status: watch::Receiver<Status>,
     started: Mutex<Option<Instant>>,
     closed: AtomicBool,
+    pub(super) transcript: Transcript,
+    /// Where in the console the machine was restored last.
+    pub(super) restored_at: AtomicU64,
 }
 
 /// What a machine is put together from.
@@ -66,6 +70,8 @@ impl Vm {
             leases: Mutex::new(Some(parts.leases)),
             started: Mutex::new(forked.then(Instant::now)),
             closed: AtomicBool::new(false),
+            transcript: Transcript::new(),
+            restored_at: AtomicU64::new(0),
         }
     }
 
@@ -123,6 +129,16 @@ impl Vm {
     /// All that the guest printed.
     pub fn console(&self) -> &Arc<Console> {
         self.machine.console()
+    }
+
+    /// What the guest printed since it was restored last; all that is kept if it never was.
+    pub fn recent_console(&self) -> Vec<u8> {
+        self.console().since(self.restored_at.load(Ordering::Relaxed)).0
+    }
+
+    /// What the machine was asked for, and what became of it.
+    pub fn transcript(&self) -> &Transcript {
+        &self.transcript
     }
 
     /// Whether the machine was closed.

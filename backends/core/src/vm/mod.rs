@@ -15,6 +15,7 @@
 //! | `disks` | disks as the guest sees them, written to images |
 //! | `faulting` | faults, checked against the spec |
 //! | [`snapshot`] | [`Snapshot`], and how to name one |
+//! | `transcript` | what a machine was asked for: [`Transcript`] |
 //! | `tree` | taking, restoring and deleting snapshots |
 //! | `forking` | new machines from a snapshot |
 //! | [`saving`] | snapshots on their way to a directory and back |
@@ -37,6 +38,7 @@ mod stopping;
 #[cfg(test)]
 mod tests;
 mod traffic;
+mod transcript;
 mod tree;
 mod waiting;
 
@@ -48,4 +50,5 @@ pub use host::Host;
 pub use machine::Vm;
 pub use snapshot::{RestoreOptions, Snapshot, SnapshotSelector};
 pub use stopping::StopOutcome;
+pub use transcript::Transcript;
 pub use vmoon_protocol::message::TerminalSize;

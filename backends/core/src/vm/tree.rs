@@ -1,7 +1,7 @@
 //! Taking, restoring and deleting snapshots.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use super::machine::{Vm, lock};
@@ -54,7 +54,9 @@ impl Vm {
             &self.backend.capabilities().snapshot,
         )?;
         let before = self.agent.as_ref().map(|agent| (agent, agent.before_snapshot()));
-        let image = self.machine.snapshot(SnapshotId::random()).await?;
+        let what = format!("snapshot {:?}", name.as_deref().unwrap_or_default());
+        let taken = self.machine.snapshot(SnapshotId::random());
+        let image = self.transcript.note(what, taken).await?;
         let memo = before.map(|(agent, before)| agent.after_snapshot(&before));
         let mut tree = lock(&self.snapshots);
         tree.taken += 1;
@@ -97,7 +99,8 @@ impl Vm {
         let deterministic = options.deterministic || snapshot.deterministic;
         let held = self.agent.as_ref().map(|agent| (agent, agent.hold()));
         let options_below = backend::RestoreOptions { paused: options.paused, deterministic };
-        let restored = self.machine.restore(snapshot.id, options_below).await;
+        let restored = self.machine.restore(snapshot.id, options_below);
+        let restored = self.transcript.note(format!("restore {:?}", snapshot.name), restored).await;
         if let Some((_, held)) = held {
             match &restored {
                 Ok(_) => held.rewind(&memo, !deterministic),
@@ -106,6 +109,7 @@ impl Vm {
         }
         let report = restored?;
         lock(&self.snapshots).current = Some(snapshot.id);
+        self.restored_at.store(self.console().end(), Ordering::Relaxed);
         Ok(report)
     }
 
