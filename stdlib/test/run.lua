@@ -98,15 +98,21 @@ local function try(test, result, last)
     skipped = reason
   end
   local subtests = state.subtests
+  result.tries[#result.tries + 1] = { failures = failures, subtests = subtests }
   if last and (#failures > 0 or native.any_failed(subtests)) then
     -- While the machines are as they failed: hooks and the next test change them.
     native.keep(test.id, failures, subtests)
+    if native.talk then
+      local began = native.now()
+      native.talk(test.id, result)
+      -- Looking around is no part of the test.
+      result.held = native.now() - began
+    end
   end
   for index = #test.chain, 1, -1 do
     for _, hook in ipairs(test.chain[index].after_each) do run_hooks({ hook }, "after_each", failures) end
   end
   state.test, state.subtests = nil, nil
-  result.tries[#result.tries + 1] = { failures = failures, subtests = subtests }
   result.skipped = skipped
   return #failures == 0 and not native.any_failed(subtests)
 end

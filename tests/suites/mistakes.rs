@@ -31,7 +31,7 @@ fn every_mistake_is_explained() {
         (r"\d+\.\d+ s\)", "<time>)"),
         (r"\bvm-\d+\b", "<name>"),
         // These grow with the API, and with the backends of the platform.
-        (r"(vm has|valid options|this vmoon has): .*", "$1: <names>"),
+        (r"(vm has|valid options|the capabilities|this vmoon has): .*", "$1: <names>"),
     ] {
         settings.add_filter(pattern, placeholder);
     }

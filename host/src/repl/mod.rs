@@ -8,6 +8,7 @@
 //! | --- | --- |
 //! | `command` | what the command line asks for |
 //! | `talk` | the conversation at a terminal; also for other commands that want one |
+//! | `failing` | the conversation about a test that failed |
 //! | `piped` | the conversation with a pipe |
 //! | `reader` | the thread of the line editor |
 //! | `helper`, `lexer` | what the line editor needs to know of Lua: completion, colours, whole chunks |
@@ -17,6 +18,7 @@
 
 mod command;
 mod consoles;
+mod failing;
 mod files;
 mod helper;
 mod history;
@@ -26,3 +28,4 @@ mod reader;
 mod talk;
 
 pub(crate) use command::run;
+pub(crate) use failing::about_failure;

@@ -46,6 +46,7 @@ impl Reporter for Json {
                 self.write(&object)
             }
             Event::Span(_)
+            | Event::Failing(_)
             | Event::Planned { .. }
             | Event::Listed(_)
             | Event::FileFinished { .. } => Ok(()),

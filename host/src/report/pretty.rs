@@ -60,6 +60,15 @@ impl Pretty {
         })
     }
 
+    /// Shows what failed at once: somebody is about to look into it, and needs the terminal.
+    fn failing(&mut self, result: &TestResult) -> io::Result<()> {
+        self.live.end();
+        let Palette { bad, reset, .. } = self.palette;
+        writeln!(self.out, "\n{bad}✗ {}{reset}", title(&result.test))?;
+        failure::write(&mut self.out, result, self.palette)?;
+        self.out.flush()
+    }
+
     fn finished(&mut self, result: &TestResult) -> io::Result<()> {
         let palette = self.palette;
         let file = self.files.entry(result.worker).or_default();
@@ -160,6 +169,7 @@ impl Reporter for Pretty {
                 self.files.insert(*worker, File::default());
                 Ok(())
             }
+            Event::Failing(result) => self.failing(result),
             Event::TestFinished(result) => self.finished(result),
             Event::FileFinished { worker, .. } => self.flush(*worker),
             Event::Planned { .. }

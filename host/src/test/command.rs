@@ -29,7 +29,7 @@ pub(crate) fn run(arguments: &Flags, color: Color) -> anyhow::Result<i32> {
     }
     let mut reporters =
         if arguments.list { report::listing() } else { report::of(arguments, color)? };
-    let plan = Arc::new(plan(arguments, files)?);
+    let plan = Arc::new(plan(arguments, files, color)?);
     if let Some(timeout) = arguments.timeout {
         let closing = plan.clone();
         watchdog::start(timeout, move || closing.close_all(), color.on_stderr())
@@ -40,6 +40,10 @@ pub(crate) fn run(arguments: &Flags, color: Color) -> anyhow::Result<i32> {
     for message in messages {
         let (events, cut) = match message {
             Message::Event(event) => (vec![event], None),
+            Message::Hold(held) => {
+                let _ = held.send(());
+                continue;
+            }
             Message::Ended { file, worker, ending } => {
                 conclude(file, worker, ending, &tally, epoch)
             }
@@ -94,7 +98,7 @@ pub(super) fn is_failure(event: &Event) -> bool {
     matches!(event, Event::TestFinished(result) if result.outcome == Outcome::Failed)
 }
 
-fn plan(arguments: &Flags, files: Vec<std::path::PathBuf>) -> anyhow::Result<Plan> {
+fn plan(arguments: &Flags, files: Vec<std::path::PathBuf>, color: Color) -> anyhow::Result<Plan> {
     let signals = signals::catch().context("signals cannot be caught")?;
     let nobody: Sink = Arc::new(|_| {});
     let settings = Settings {
@@ -108,13 +112,15 @@ fn plan(arguments: &Flags, files: Vec<std::path::PathBuf>) -> anyhow::Result<Pla
         retries: arguments.retries,
         seed: arguments.seed,
         artifacts: arguments.artifacts.clone(),
-        capture: !arguments.no_capture,
+        // At a prompt people want to see what they print.
+        capture: !arguments.no_capture && !arguments.repl_on_fail,
         ..Settings::new("", nobody)
     };
     let mut plan = Plan::new(files, arguments.jobs.get(), signals, settings);
     plan.backend = arguments.backend.clone().filter(|name| name != "auto");
     plan.timeout = arguments.timeout;
     plan.fail_fast = arguments.fail_fast;
+    plan.prompt = arguments.repl_on_fail.then_some(color);
     Ok(plan)
 }
 

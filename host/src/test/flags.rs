@@ -64,6 +64,10 @@ pub(crate) struct Flags {
     #[arg(long)]
     pub(crate) fail_fast: bool,
 
+    /// Open a prompt when a test has failed, with its machines as they are: one file at a time
+    #[arg(long, conflicts_with_all = ["list", "jobs"])]
+    pub(crate) repl_on_fail: bool,
+
     /// List the tests that would be run
     #[arg(long)]
     pub(crate) list: bool,

@@ -68,7 +68,7 @@ impl Tally {
                 self.running.insert(*worker, test.clone());
             }
             Event::TestFinished(result) => self.count(result),
-            Event::Span(_) | Event::FileFinished { .. } => {}
+            Event::Span(_) | Event::Failing(_) | Event::FileFinished { .. } => {}
         }
     }
 

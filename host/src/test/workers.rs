@@ -8,14 +8,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use vmoon_core::vm::Host;
-use vmoon_lua::test::settings::Settings;
+use vmoon_lua::test::{CONVERSATION, Event, settings::Settings};
 use vmoon_lua::{Config, Ending, Report, Runtime, Script, Signals};
 
 use super::command::is_failure;
 use super::tally::Cut;
 use super::{ending, tally};
-use crate::machines;
-use vmoon_lua::test::Event;
+use crate::color::Color;
+use crate::{machines, repl};
 
 /// What workers say.
 #[derive(Debug)]
@@ -27,6 +27,8 @@ pub(super) enum Message {
         worker: usize,
         ending: Ending,
     },
+    /// A conversation begins once all that was said before has been told of.
+    Hold(Sender<()>),
 }
 
 /// What all workers share.
@@ -37,6 +39,8 @@ pub(super) struct Plan {
     pub(super) backend: Option<String>,
     pub(super) timeout: Option<Duration>,
     pub(super) fail_fast: bool,
+    /// Whether there is a prompt after each failure, and with which colours.
+    pub(super) prompt: Option<Color>,
     pub(super) signals: Signals,
     /// The settings of every file, but for its name and its worker.
     pub(super) settings: Settings,
@@ -59,6 +63,7 @@ impl Plan {
             backend: None,
             timeout: None,
             fail_fast: false,
+            prompt: None,
             signals,
             settings,
             hosts,
@@ -130,7 +135,19 @@ impl Plan {
             signals: Some(self.signals.clone()),
             tests: Some(settings),
         };
-        let ending = Runtime::new(config).and_then(|runtime| runtime.run(&script));
+        let ending = Runtime::new(config).and_then(|mut runtime| {
+            if let Some(color) = self.prompt {
+                let sender = sender.clone();
+                runtime.define_conversation(CONVERSATION, async move |session| {
+                    let (held, wait) = channel();
+                    if sender.send(Message::Hold(held)).is_ok() {
+                        let _ = wait.recv();
+                    }
+                    repl::about_failure(session, color).await;
+                });
+            }
+            runtime.run(&script)
+        });
         self.hosts().retain(|known| !Arc::ptr_eq(known, &host));
         ending.unwrap_or_else(|error| {
             let message = format!("Lua cannot be started: {error}");

@@ -122,7 +122,24 @@ fn options(lua: &Lua, arguments: &Arguments) -> Outcome<Value> {
     for key in ["tags", "skip_unless"] {
         table.raw_set(key, words(&given, key)?)?;
     }
+    for word in words(&given, "skip_unless")?.into_iter().flatten() {
+        check_capability(lua, &word)?;
+    }
     Ok(Value::Table(table))
+}
+
+/// A capability that does not exist is no reason to skip anything.
+fn check_capability(lua: &Lua, word: &str) -> Outcome<()> {
+    let context = Context::of(lua);
+    // They have the same names everywhere.
+    let Some(backend) = context.host.backends().first() else { return Ok(()) };
+    let names = backend.capabilities().features().map(|(name, _)| name);
+    if names.contains(&word) {
+        return Ok(());
+    }
+    Err(Error::new(Code::VmSpec, format!("{word:?} in skip_unless is not a capability"))
+        .with_hint(format!("the capabilities: {}", names.join(", ")))
+        .into())
 }
 
 /// One word or a list of them.

@@ -38,6 +38,9 @@ pub enum Event {
         /// When.
         at: Duration,
     },
+    /// A test has failed, and a conversation about it begins; only where these are held. Its end is
+    /// told of after that.
+    Failing(Box<TestResult>),
     /// A test is over.
     TestFinished(Box<TestResult>),
     /// Something that takes time has ended.

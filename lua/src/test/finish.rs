@@ -45,6 +45,24 @@ pub(super) fn test(state: &State, arguments: &Arguments) -> Outcome<Arc<TestName
 
 /// Tells of `(number, result)`.
 fn finished(state: &State, arguments: &Arguments) -> Outcome<()> {
+    let mut result = result(state, arguments)?;
+    state.settings.tell(Event::Span(Span {
+        kind: SpanKind::Test,
+        name: result.test.path.join(" > "),
+        file: result.test.file.clone(),
+        worker: result.worker,
+        started: result.started,
+        duration: result.duration,
+    }));
+    let output = std::mem::take(&mut *state.output.borrow_mut());
+    result.output = String::from_utf8_lossy(&output).into_owned();
+    result.artifacts = state.artifacts.borrow_mut().take();
+    state.settings.tell(Event::TestFinished(Box::new(result)));
+    Ok(())
+}
+
+/// What became of `(number, result)`, but for what it printed and left.
+pub(super) fn result(state: &State, arguments: &Arguments) -> Outcome<TestResult> {
     let test = test(state, arguments)?;
     let table = arguments.table(1, "a result")?;
     let started = seconds(&table, "started")?;
@@ -65,6 +83,10 @@ fn finished(state: &State, arguments: &Arguments) -> Outcome<()> {
         }
         failures.append(&mut found);
     }
+    let held = match table.raw_get("held")? {
+        Value::Nil => Duration::ZERO,
+        _ => seconds(&table, "held")?,
+    };
     let passed = table.raw_get::<Option<bool>>("passed")?.unwrap_or(false);
     let skipped: Option<String> = table.raw_get("skipped")?;
     let outcome = match skipped {
@@ -73,30 +95,18 @@ fn finished(state: &State, arguments: &Arguments) -> Outcome<()> {
         Some(reason) if failures.is_empty() => TestOutcome::Skipped(reason),
         _ => TestOutcome::Failed,
     };
-    let duration = state.now().saturating_sub(started);
-    let worker = state.settings.worker;
-    state.settings.tell(Event::Span(Span {
-        kind: SpanKind::Test,
-        name: test.path.join(" > "),
-        file: test.file.clone(),
-        worker,
-        started,
-        duration,
-    }));
-    let output = std::mem::take(&mut *state.output.borrow_mut());
-    state.settings.tell(Event::TestFinished(Box::new(TestResult {
+    Ok(TestResult {
         test,
         outcome,
-        worker,
+        worker: state.settings.worker,
         started,
-        duration,
+        duration: state.now().saturating_sub(started + held),
         attempts,
         failures,
         subtests: parts,
-        output: String::from_utf8_lossy(&output).into_owned(),
-        artifacts: state.artifacts.borrow_mut().take(),
-    })));
-    Ok(())
+        output: String::new(),
+        artifacts: None,
+    })
 }
 
 fn seconds(table: &Table, name: &str) -> mlua::Result<Duration> {

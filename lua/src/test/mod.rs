@@ -17,6 +17,7 @@
 //! | `bundle` | what is kept of a test that failed |
 //! | `finish` | how a test ended, from Lua's table to an event |
 //! | `machines` | functions for fixtures |
+//! | `talking` | a conversation about a test that failed |
 //! | `output` | what tests print |
 
 mod attempt;
@@ -32,7 +33,9 @@ mod output;
 mod running;
 pub mod settings;
 mod state;
+mod talking;
 
 pub use event::Event;
 pub(crate) use module::{make, runner};
 pub use settings::{Settings, Sink};
+pub use talking::CONVERSATION;

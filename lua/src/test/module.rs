@@ -6,7 +6,7 @@ use mlua::chunk::ChunkMode;
 use mlua::{Function, Lua, MultiValue, Table};
 
 use super::state::State;
-use super::{bundle, describing, machines, output, running};
+use super::{bundle, describing, machines, output, running, talking};
 use crate::context::Context;
 
 const SOURCES: &[(&str, &str)] = &[
@@ -40,6 +40,7 @@ fn fill(lua: &Lua, module: &Table) -> mlua::Result<()> {
     running::define(lua, &native, &state)?;
     machines::define(lua, &native, &state)?;
     bundle::define(lua, &native, &state)?;
+    talking::define(lua, &native, &state)?;
     output::capture(lua, &state)?;
     let load = lua.create_function(|lua, (name, arguments): (String, MultiValue)| {
         let source = SOURCES.iter().find(|(known, _)| *known == name);

@@ -118,16 +118,8 @@ fn lacking(lua: &Lua, arguments: &Arguments) -> Outcome<Option<String>> {
     let features = capabilities.features();
     for word in wanted {
         let known = features.iter().find(|(name, _)| *name == word);
-        let Some((_, capability)) = known else {
-            let names: Vec<&str> = features.iter().map(|(name, _)| *name).collect();
-            return Err(vmoon_core::Error::new(
-                vmoon_core::Code::VmSpec,
-                format!("{word:?} in skip_unless is not a capability"),
-            )
-            .with_hint(format!("the capabilities: {}", names.join(", ")))
-            .into());
-        };
-        if let Some(reason) = capability.reason() {
+        let reason = known.and_then(|(_, capability)| capability.reason());
+        if let Some(reason) = reason {
             return Ok(Some(format!("{} has no {word}: {reason}", backend.name())));
         }
     }

@@ -1,5 +1,6 @@
-//! What `vmoon test --artifacts` keeps of a test that failed.
+//! What is left to look at when a test has failed: `--artifacts` and `--repl-on-fail`.
 
+use std::io::{Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -78,4 +79,36 @@ fn a_failed_test_leaves_its_machine_and_what_was_asked_of_it() {
     let mut repl = vmoon(["repl", "--snapshot", &machine.to_string_lossy()]);
     let ended = run(repl.stdin(std::process::Stdio::null()), DEADLINE);
     ended.expect_status(0);
+}
+
+/// A file to read, as a program's input.
+fn input(text: &str) -> std::fs::File {
+    let mut file = tempfile::tempfile().expect("a temporary file");
+    file.write_all(text.as_bytes()).expect("it can be written");
+    file.rewind().expect("it can be read from its start");
+    file
+}
+
+#[test]
+fn a_prompt_shows_the_machine_as_the_test_left_it() {
+    if let Some(missing) = skip::without_kvm() {
+        return skip::skip("a prompt after a failure", &missing);
+    }
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    std::fs::write(folder.path().join("left_test.lua"), SUITE).expect("it can be written");
+    let mut command = vmoon(["test", "--repl-on-fail", "--filter", "leaves"]);
+    let asked = input("print(#machines, vm.state)\nvm:succeed 'get state'\nvm.nothing()\n");
+    let ended = run(command.current_dir(folder.path()).stdin(asked), DEADLINE);
+    ended.expect_status(1).expect_stderr(&["no method or field 'nothing' on vm"]);
+    let (before, after) = ended.stdout.split_once("1\trunning\n").expect("it is printed");
+    assert!(before.contains("what a pity"), "the failure comes first\n{ended}");
+    assert!(after.starts_with("\"as-it-failed\\n\"\n"), "{ended}");
+    assert!(ended.stdout.ends_with("0 passed, 1 failed, 0 skipped\n"), "{ended}");
+
+    // Nobody is asked where nothing fails, and two files at once cannot share a terminal.
+    let mut command = vmoon(["test", "--repl-on-fail", "--filter", "passes"]);
+    run(command.current_dir(folder.path()).stdin(input("error 'asked'")), DEADLINE)
+        .expect_status(0);
+    let mut command = vmoon(["test", "--repl-on-fail", "--jobs", "2"]);
+    run(command.current_dir(folder.path()), DEADLINE).expect_status(2);
 }
