@@ -39,6 +39,8 @@ end
 --- The machine, and the snapshot to which each test goes back: taken here, or by another file
 --- of this run that wanted the same.
 local function acquire(self)
+  -- First of all: others wait for who makes the fixture, who then waits for nobody.
+  local room <close> = native.reserve(self.spec)
   local shared = native.claim(self.key)
   if shared then
     self.snapshots = { shared }

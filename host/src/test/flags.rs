@@ -24,7 +24,8 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "TAG")]
     pub(crate) tag: Vec<String>,
 
-    /// How many files to run side by side; `auto` is one for each CPU
+    /// How many files to run side by side, as far as their guests fit into memory; `auto` is one for
+    /// each CPU
     #[arg(long, value_name = "N", default_value = "1", value_parser = jobs)]
     pub(crate) jobs: NonZeroUsize,
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use vmoon_core::vm::Host;
+use vmoon_core::vm::{Host, Room};
 use vmoon_lua::test::{CONVERSATION, Event, settings::Settings};
 use vmoon_lua::{Config, Ending, Report, Runtime, Script, Signals};
 
@@ -47,6 +47,8 @@ pub(super) struct Plan {
     /// The hosts of the files that run, for the end by force.
     pub(super) hosts: Mutex<Vec<Arc<Host>>>,
     next: AtomicUsize,
+    /// The memory for the guests of files that run side by side.
+    room: Option<Arc<Room>>,
 }
 
 impl Plan {
@@ -68,6 +70,7 @@ impl Plan {
             settings,
             hosts,
             next,
+            room: (jobs > 1).then(Room::available).flatten(),
         }
     }
 
@@ -127,6 +130,9 @@ impl Plan {
             Err(error) => return Ending::Raised(vec![Report::of_error(&error)]),
         };
         let host = machines::host();
+        if let Some(room) = &self.room {
+            host.share(room);
+        }
         self.hosts().push(host.clone());
         let config = Config {
             host: host.clone(),

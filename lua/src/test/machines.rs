@@ -8,6 +8,7 @@ use mlua::{
     AnyUserData, Function, Lua, MetaMethod, MultiValue, Table, UserData, UserDataMethods, Value,
 };
 use tokio::sync::Semaphore;
+use vmoon_core::vm::Place;
 
 use super::content;
 use super::event::{Event, Span, SpanKind};
@@ -55,6 +56,18 @@ pub(super) fn define(lua: &Lua, native: &Table, state: &Rc<State>) -> mlua::Resu
                 let host = Context::of(&lua).host.clone();
                 Ok(fixtures.claim(&key, &host).await.map(Snapshot))
             }
+        },
+    )?;
+    waiting(
+        lua,
+        native,
+        "vmoon.test.reserve",
+        Results::One,
+        async |lua: Lua, arguments: Arguments| {
+            let table = arguments.table(0, "a spec")?;
+            let (_, spec) = spec::parse_options(&Options::new(NAME, table, spec::KEYS)?)?;
+            let host = Context::of(&lua).host.clone();
+            Ok(Reserved(host.reserve(spec.memory).await))
         },
     )?;
     let of = state.clone();
@@ -182,6 +195,19 @@ impl UserData for Claim {
     fn add_methods<M: UserDataMethods<Self>>(methods: &mut M) {
         methods.add_meta_method(MetaMethod::Close, |_, this, _: MultiValue| {
             this.end();
+            Ok(())
+        });
+    }
+}
+
+/// Room for the machine of a fixture, until it is there and has its own.
+#[derive(Debug)]
+struct Reserved(Option<Place>);
+
+impl UserData for Reserved {
+    fn add_methods<M: UserDataMethods<Self>>(methods: &mut M) {
+        methods.add_meta_method_mut(MetaMethod::Close, |_, this, _: MultiValue| {
+            this.0.take();
             Ok(())
         });
     }

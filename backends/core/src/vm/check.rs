@@ -85,10 +85,19 @@ fn rounded(size: Bytes) -> Bytes {
     if size >= Bytes::gib(8) { Bytes::gib(size.get() >> 30) } else { Bytes::mib(size.get() >> 20) }
 }
 
-/// `MemTotal`, where the host tells it.
+/// All of the host's memory, where it tells.
 fn host_memory() -> Option<Bytes> {
+    memory_figure("MemTotal:")
+}
+
+/// The memory of the host that nothing uses, or could give up, where it tells.
+pub(super) fn available_memory() -> Option<Bytes> {
+    memory_figure("MemAvailable:")
+}
+
+fn memory_figure(name: &str) -> Option<Bytes> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     let kib = line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?;
     kib.checked_mul(1024).map(Bytes)
 }

@@ -54,7 +54,7 @@ impl Snapshot {
 
     async fn fork_one(&self, deterministic: bool) -> Result<Arc<Vm>> {
         let source = &self.source;
-        let leases = source.host.lease_fork(&source.name)?;
+        let leases = source.host.lease_fork(&source.name, source.spec.memory).await?;
         let identity = leases.identity();
         let forked = self.image.fork(identity.clone(), deterministic).await?;
         let machine = forked.machine.clone();

@@ -1,11 +1,12 @@
 //! Makes machines and knows those that live.
 
-use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Once, OnceLock, PoisonError, Weak};
 
 use tokio::sync::watch;
 
 use super::machine::{Parts, Vm};
 use super::names::{NameLease, Names};
+use super::room::{Place, Room, Tenant};
 use super::saving::Works;
 use super::{check, choice};
 use crate::agent::AgentClient;
@@ -14,7 +15,7 @@ use crate::error::{Code, Error, Result};
 use crate::guest::{self, GuestImages};
 use crate::registry::{CidLease, CidPool};
 use crate::spec::{Identity, MachineSpec};
-use crate::units::MachineId;
+use crate::units::{Bytes, MachineId};
 
 /// The place where machines live: one in a process.
 #[derive(Debug)]
@@ -28,6 +29,8 @@ pub struct Host {
     births: watch::Sender<u64>,
     /// Says once, not for each machine, that they do not run where they run best.
     told: Once,
+    /// The memory that it shares with other hosts.
+    room: OnceLock<Tenant>,
     pub(super) works: Works,
 }
 
@@ -36,6 +39,8 @@ pub struct Host {
 pub(super) struct Leases {
     pub(super) name: NameLease,
     pub(super) cid: CidLease,
+    #[allow(dead_code, reason = "it is held, not looked at")]
+    place: Option<Place>,
 }
 
 impl Leases {
@@ -64,8 +69,24 @@ impl Host {
             machines: Mutex::default(),
             births: watch::Sender::default(),
             told: Once::new(),
+            room: OnceLock::new(),
             works: Works::default(),
         })
+    }
+
+    /// Shares the computer's memory with other hosts: see [`Room`]. Asked once, before there are
+    /// machines.
+    pub fn share(&self, room: &Arc<Room>) {
+        let _ = self.room.set(room.tenant());
+    }
+
+    /// Waits until there is room for a guest of this host beside those of others, and takes it;
+    /// none where there are no others. Cancel-safe.
+    pub async fn reserve(&self, memory: Bytes) -> Option<Place> {
+        match self.room.get() {
+            Some(tenant) => Some(tenant.take(memory).await),
+            None => None,
+        }
     }
 
     /// The backends, in the order in which they are tried.
@@ -101,7 +122,7 @@ impl Host {
         }
         let name = self.names.lease(spec.name.as_deref())?;
         let cid = self.cids.lease(spec.vsock.and_then(|vsock| vsock.cid))?;
-        let leases = Leases { name, cid };
+        let leases = Leases { name, cid, place: self.reserve(spec.memory).await };
         let identity = leases.identity();
         let spec = Arc::new(spec);
         let boot = {
@@ -195,9 +216,13 @@ impl Host {
         vm
     }
 
-    /// Takes a name and a CID for a fork of `parent`.
-    pub(super) fn lease_fork(&self, parent: &str) -> Result<Leases> {
-        Ok(Leases { name: self.names.lease_fork(parent), cid: self.cids.lease(None)? })
+    /// Takes a name, a CID and room for a fork of `parent`.
+    pub(super) async fn lease_fork(&self, parent: &str, memory: Bytes) -> Result<Leases> {
+        Ok(Leases {
+            name: self.names.lease_fork(parent),
+            cid: self.cids.lease(None)?,
+            place: self.reserve(memory).await,
+        })
     }
 }
 

@@ -18,6 +18,7 @@
 //! | `transcript` | what a machine was asked for: [`Transcript`] |
 //! | `tree` | taking, restoring and deleting snapshots |
 //! | `forking` | new machines from a snapshot |
+//! | `room` | memory that hosts share: [`Room`] |
 //! | [`saving`] | snapshots on their way to a directory and back |
 
 mod check;
@@ -32,6 +33,7 @@ mod forking;
 pub mod host;
 pub mod machine;
 mod names;
+mod room;
 pub mod saving;
 pub mod snapshot;
 mod stopping;
@@ -48,6 +50,7 @@ pub use crate::backend::{
 };
 pub use host::Host;
 pub use machine::Vm;
+pub use room::{Place, Room};
 pub use snapshot::{RestoreOptions, Snapshot, SnapshotSelector};
 pub use stopping::StopOutcome;
 pub use transcript::Transcript;
