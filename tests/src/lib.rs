@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`project`] | finds the project, and builds the `vmoon` that every test runs |
 //! | [`process`] | runs a program to its end, within a deadline, and keeps what it printed |
+//! | [`suite`] | folders of `vmoon.test` files |
 //! | [`skip`] | says why a test cannot run here; in CI that is a failure |
 //! | `debian` (Linux) | makes a root file system of Debian's, once |
 //! | `nested` (Linux) | runs `vmoon` in a machine whose KVM can run stock Linux |
@@ -19,3 +20,4 @@ pub mod nested;
 pub mod process;
 pub mod project;
 pub mod skip;
+pub mod suite;
