@@ -36,8 +36,10 @@ pub(super) fn load(lua: &Lua, text: &str, chunk: &str) -> mlua::Result<Function>
         return compile(lua, text, chunk);
     }
     // The values pass through a function: a call that is returned leaves the stack before it
-    // ends, and an error could not say where it comes from.
-    compile(lua, &format!("{PASS}({text}\n)"), chunk)
+    // ends, and an error could not say where it comes from. A line of its own for what ends the
+    // call would take the last value's errors there, so only a remark at the end gets one.
+    compile(lua, &format!("{PASS}({text})"), chunk)
+        .or_else(|_| compile(lua, &format!("{PASS}({text}\n)"), chunk))
 }
 
 const PASS: &str = "return (function(...) return ... end)";
@@ -68,6 +70,14 @@ mod tests {
         {
             assert!(!checker.is_incomplete(text), "{text}");
         }
+    }
+
+    #[test]
+    fn errors_are_on_the_line_that_makes_them() {
+        let lua = Lua::new();
+        let main = load(&lua, "nothing.field", "=x").unwrap();
+        let error = main.call::<MultiValue>(()).unwrap_err().to_string();
+        assert!(error.contains("x:1: "), "{error}");
     }
 
     #[test]
