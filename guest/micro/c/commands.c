@@ -2,7 +2,6 @@
 #include "balloon.h"
 #include "block.h"
 #include "clock.h"
-#include "entropy.h"
 #include "exec.h"
 #include "files.h"
 #include "frame.h"
@@ -10,7 +9,6 @@
 #include "memory_layout.h"
 #include "output.h"
 #include "power.h"
-#include "random.h"
 #include "service.h"
 #include "store.h"
 #include "text.h"
@@ -18,11 +16,6 @@
 #include "watch.h"
 
 #define NANOSECONDS_A_MILLISECOND 1000000ul
-#define RANDOM_MAX MIB(1)
-
-/* Commands stay out of commands_run, which is on the way of every command and needs no more registers
- * than it finds free. */
-#define COMMAND static NOINLINE i32
 
 /* A name of at most eight letters as a number, for `switch`. */
 #define NAME(a, b, c, d, e, f, g, h)                                                               \
@@ -92,94 +85,6 @@ COMMAND command_sleep(struct connection *c)
     c->wake.fire = woken;
     timer_start(&c->wake, nanoseconds);
     return EXEC_PENDING;
-}
-
-/* Several words of a value are joined by spaces, so that a shell text may hold them. */
-COMMAND command_put(void)
-{
-    u8 *block = NULL;
-    struct word value;
-    bool stored;
-
-    if (word_count < 3) {
-        return command_fail(2, "usage: put KEY VALUE\n");
-    }
-    value = words[2];
-    if (word_count > 3) {
-        u8 *at = block = block_allocate();
-        if (block == NULL) {
-            return command_fail(1, "put: out of memory\n");
-        }
-        for (u32 i = 2; i < word_count; i++) {
-            copy(at, words[i].text, words[i].length);
-            at += words[i].length;
-            *at++ = ' ';
-        }
-        value = (struct word){block, (u64)(at - block) - 1};
-    }
-    stored = store_put(words[1].text, words[1].length, value.text, value.length);
-    if (block != NULL) {
-        block_free(block);
-    }
-    return stored ? 0 : command_fail(1, "put: the store is full\n");
-}
-
-COMMAND command_get(void)
-{
-    const struct record *record;
-
-    if (word_count != 2) {
-        return command_fail(2, "usage: get KEY\n");
-    }
-    record = store_get(words[1].text, words[1].length);
-    if (record == NULL) {
-        return 1;
-    }
-    output_bytes(record->bytes + record->key_length, record->value_length);
-    output_bytes("\n", 1);
-    return 0;
-}
-
-COMMAND command_cat(struct connection *c)
-{
-    bool found;
-
-    if (word_count != 2) {
-        return command_fail(2, "usage: cat PATH\n");
-    }
-    c->exec_block = block_allocate();
-    if (c->exec_block == NULL) {
-        return command_fail(1, "cat: out of memory\n");
-    }
-    found = file_open(c, words[1].text, words[1].length);
-    if (!found) {
-        block_free(c->exec_block);
-        c->exec_block = NULL;
-        return command_fail(1, "cat: there is no such file\n");
-    }
-    c->produce = produce_contents;
-    return EXEC_PRODUCING;
-}
-
-static bool produce_keys(struct connection *c)
-{
-    const struct record *record = store_first((const struct record *)c->argument[0]);
-    u32 printed = 0;
-
-    for (; record != NULL && printed < OUTPUT_PIECE / 2; record = store_first(store_behind(record))) {
-        output_bytes(record->bytes, record->key_length);
-        output_bytes("\n", 1);
-        printed += record->key_length + 1;
-    }
-    c->argument[0] = (u64)record;
-    return record == NULL;
-}
-
-COMMAND command_keys(struct connection *c)
-{
-    c->argument[0] = 0;
-    c->produce = produce_keys;
-    return EXEC_PRODUCING;
 }
 
 COMMAND command_dirty(void)
@@ -283,60 +188,6 @@ COMMAND command_lines(struct connection *c)
     c->argument[1] = 0;
     c->produce = produce_lines;
     return EXEC_PRODUCING;
-}
-
-/* argument[0]: bytes still to print. */
-static bool produce_random(struct connection *c)
-{
-    u64 some = c->argument[0] < OUTPUT_PIECE / 2 ? c->argument[0] : OUTPUT_PIECE / 2;
-    u8 *to = output_reserve((u32)(2 * some));
-    u64 left = some;
-
-    while (left != 0) {
-        u64 word = random_next();
-        u64 count = left < 8 ? left : 8;
-        text_hex_bytes(to, (const u8 *)&word, count);
-        to += 2 * count;
-        left -= count;
-    }
-    output_written((u32)(2 * some));
-    c->argument[0] -= some;
-    if (c->argument[0] != 0) {
-        return false;
-    }
-    output_bytes("\n", 1);
-    return true;
-}
-
-COMMAND command_random(struct connection *c)
-{
-    u64 bytes;
-
-    if (!command_number(1, &bytes) || bytes > RANDOM_MAX) {
-        return command_fail(2, "usage: random BYTES (at most 1048576)\n");
-    }
-    c->argument[0] = bytes;
-    c->produce = produce_random;
-    if (entropy_pending()) {
-        c->exec = EXEC_ENTROPY;
-        return EXEC_PENDING;
-    }
-    return EXEC_PRODUCING;
-}
-
-static void resume_random(struct connection *c, void *context)
-{
-    (void)context;
-    if (c->exec == EXEC_ENTROPY) {
-        c->exec = EXEC_PRODUCE;
-        exec_pump(c);
-    }
-}
-
-static void commands_entropy_arrived(void)
-{
-    connections_each(resume_random, NULL);
-    resume_random(connection_console(), NULL);
 }
 
 COMMAND command_echo_server(struct connection *c)

@@ -40,6 +40,8 @@ __attribute__((used)) void *memset(void *to, int byte, u64 length)
 #include "service.c"
 #include "command_block.c"
 #include "files.c"
+#include "command_store.c"
+#include "command_random.c"
 #include "commands.c"
 #include "exec.c"
 #include "watch.c"

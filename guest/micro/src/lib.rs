@@ -19,7 +19,7 @@
 //! | `frame.c`, `agent.c`, `watch.c` | frames, however they are cut; what they ask for; what the host waits for |
 //! | `files.c` | files for the host: values of the store |
 //! | `exec.c`, `output.c` | a command from `Exec` to `Exit`; what it prints |
-//! | `commands.c`, `command_block.c`, `service.c` | the commands |
+//! | `commands.c`, `command_block.c`, `command_random.c`, `command_store.c`, `service.c` | the commands |
 //! | `touched.c`, `store.c`, `random.c` | behind `dirty` and `checksum`; `put`, `get` and `keys`; `random` |
 //! | `main.c`, `power.c` | booting and the loop; the ways to end |
 //!
