@@ -9,6 +9,7 @@
 //! | [`lifecycle`] | [`State`] and the legal order of operations |
 //! | [`backend`] | the traits that a hypervisor implements: [`Backend`], [`Machine`], [`SnapshotImage`] |
 //! | [`capabilities`] | what a backend can do here, and why not |
+//! | [`refusal`] | what every backend says no to, in the same words |
 //! | [`vsock`] | streams and listeners between host and guest |
 //! | [`console`] | all that a guest printed, with waiters |
 //! | `race` | waiting for what can no longer come once the machine has ended |
@@ -33,6 +34,7 @@ pub mod faults;
 pub mod guest;
 pub mod lifecycle;
 mod race;
+pub mod refusal;
 pub mod registry;
 pub mod saved;
 pub mod spec;

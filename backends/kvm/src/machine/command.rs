@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 use vmm_sys_util::eventfd::EventFd;
 use vmoon_core::backend::{MachineInfo, RestoreOptions, RestoreReport, SnapshotImage};
 use vmoon_core::disk::DiskContents;
-use vmoon_core::{Bytes, Code, Error, Result, SnapshotId};
+use vmoon_core::{Bytes, Result, SnapshotId, refusal};
 
 use crate::vcpu::exits::Ending;
 
@@ -67,12 +67,8 @@ impl Mailbox {
     pub(crate) async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T> {
         let (reply, answer) = oneshot::channel();
         if !self.send(command(reply)) {
-            return Err(closed());
+            return Err(refusal::closed());
         }
-        answer.await.unwrap_or_else(|_| Err(closed()))
+        answer.await.unwrap_or_else(|_| Err(refusal::closed()))
     }
-}
-
-fn closed() -> Error {
-    Error::new(Code::VmState, "the machine is closed").with_detail("state", "closed")
 }

@@ -12,7 +12,7 @@ use vmoon_core::disk::DiskContents;
 use vmoon_core::faults::FaultInjection;
 use vmoon_core::lifecycle::Operation;
 use vmoon_core::vsock::{VsockListener, VsockStream};
-use vmoon_core::{Bytes, Code, Console, Error, Machine, Result, SnapshotId, VsockPort};
+use vmoon_core::{Bytes, Console, Machine, Result, SnapshotId, VsockPort, refusal};
 use vmoon_virtio::balloon::BalloonHost;
 use vmoon_virtio::console::ConsoleHost;
 use vmoon_virtio::vsock::VsockHost;
@@ -37,19 +37,12 @@ pub(crate) struct KvmMachine {
 
 impl KvmMachine {
     fn vsock(&self) -> Result<&VsockHost> {
-        self.vsock.as_ref().ok_or_else(|| absent("vsock"))
+        self.vsock.as_ref().ok_or_else(|| refusal::absent_device("vsock"))
     }
 
     fn balloon_host(&self) -> Result<&BalloonHost> {
-        self.balloon.as_ref().ok_or_else(|| absent("balloon"))
+        self.balloon.as_ref().ok_or_else(|| refusal::absent_device("balloon"))
     }
-}
-
-/// The machine was made without the device.
-fn absent(device: &'static str) -> Error {
-    Error::new(Code::BackendUnsupported, format!("the machine has no {device} device"))
-        .with_hint(format!("make it with {device} = true"))
-        .with_detail("feature", device)
 }
 
 #[async_trait]
@@ -122,14 +115,7 @@ impl Machine for KvmMachine {
             Some(keyboard) => keyboard.type_input(&bytes),
             None => self.mailbox.ask(|reply| Command::TypeSerial(bytes.clone(), reply)).await?,
         };
-        if taken < bytes.len() {
-            return Err(Error::new(
-                Code::VmTimeout,
-                format!("the guest's console took {taken} of {} bytes", bytes.len()),
-            )
-            .with_hint("the guest does not read its console; write less, or wait until it does"));
-        }
-        Ok(())
+        refusal::check_typed(taken, bytes.len())
     }
 
     async fn set_balloon(&self, target: Bytes) -> Result<()> {

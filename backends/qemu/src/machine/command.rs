@@ -7,7 +7,7 @@ use vmoon_core::backend::{
     BalloonStatistics, MachineInfo, RestoreOptions, RestoreReport, SnapshotImage,
 };
 use vmoon_core::disk::DiskContents;
-use vmoon_core::{Bytes, Code, Error, Result, SnapshotId};
+use vmoon_core::{Bytes, Result, SnapshotId, refusal};
 
 use crate::process::qmp::Said;
 
@@ -61,12 +61,8 @@ impl Mailbox {
     pub(crate) async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T> {
         let (reply, answer) = oneshot::channel();
         if !self.send(command(reply)) {
-            return Err(closed());
+            return Err(refusal::closed());
         }
-        answer.await.unwrap_or_else(|_| Err(closed()))
+        answer.await.unwrap_or_else(|_| Err(refusal::closed()))
     }
-}
-
-fn closed() -> Error {
-    Error::new(Code::VmState, "the machine is closed").with_detail("state", "closed")
 }

@@ -12,7 +12,7 @@ use vmoon_core::disk::DiskContents;
 use vmoon_core::faults::FaultInjection;
 use vmoon_core::lifecycle::Operation;
 use vmoon_core::vsock::{VsockListener, VsockStream};
-use vmoon_core::{Bytes, Code, Console, Error, Machine, Result, SnapshotId, VsockPort};
+use vmoon_core::{Bytes, Console, Machine, Result, SnapshotId, VsockPort, refusal};
 use vmoon_virtio::vsock::VsockHost;
 
 use super::command::{Command, Mailbox};
@@ -32,19 +32,12 @@ pub(crate) struct QemuMachine {
 
 impl QemuMachine {
     fn vsock(&self) -> Result<&VsockHost> {
-        self.vsock.as_ref().ok_or_else(|| absent("vsock"))
+        self.vsock.as_ref().ok_or_else(|| refusal::absent_device("vsock"))
     }
 
     fn level(&self) -> Result<&watch::Receiver<BalloonLevel>> {
-        self.balloon.as_ref().ok_or_else(|| absent("balloon"))
+        self.balloon.as_ref().ok_or_else(|| refusal::absent_device("balloon"))
     }
-}
-
-/// The machine was made without the device.
-fn absent(device: &'static str) -> Error {
-    Error::new(Code::BackendUnsupported, format!("the machine has no {device} device"))
-        .with_hint(format!("make it with {device} = true"))
-        .with_detail("feature", device)
 }
 
 #[async_trait]
@@ -115,14 +108,7 @@ impl Machine for QemuMachine {
     async fn type_console(&self, bytes: Vec<u8>) -> Result<()> {
         let length = bytes.len();
         let taken = self.mailbox.ask(|reply| Command::Type(bytes, reply)).await?;
-        if taken < length {
-            return Err(Error::new(
-                Code::VmTimeout,
-                format!("the guest's console took {taken} of {length} bytes"),
-            )
-            .with_hint("the guest does not read its console; write less, or wait until it does"));
-        }
-        Ok(())
+        refusal::check_typed(taken, length)
     }
 
     async fn set_balloon(&self, target: Bytes) -> Result<()> {
@@ -146,13 +132,7 @@ impl Machine for QemuMachine {
     }
 
     fn faults(&self) -> Result<&dyn FaultInjection> {
-        let reason = NO_FAULTS;
-        let reason = reason.reason().unwrap_or_default();
-        Err(Error::new(
-            Code::BackendUnsupported,
-            format!("a fault is not possible with qemu: {reason}"),
-        )
-        .with_detail("feature", "faults"))
+        Err(refusal::no_faults("qemu", &NO_FAULTS))
     }
 
     async fn info(&self) -> Result<MachineInfo> {

@@ -13,7 +13,7 @@ use vmoon_core::disk::DiskContents;
 use vmoon_core::faults::FaultInjection;
 use vmoon_core::lifecycle::Operation;
 use vmoon_core::vsock::{VsockListener, VsockStream};
-use vmoon_core::{Bytes, Code, Console, Error, Machine, Result, SnapshotId, VsockPort};
+use vmoon_core::{Bytes, Code, Console, Error, Machine, Result, SnapshotId, VsockPort, refusal};
 
 use super::command::{Command, Mailbox};
 use crate::host::NO_FAULTS;
@@ -46,16 +46,6 @@ impl VzMachine {
     ) -> Self {
         Self { mailbox, status, console, hub, plan, closing: Mutex::new(Some(closing)) }
     }
-}
-
-/// Refuses what needs a device that the machine was made without.
-fn check_device(there: bool, device: &'static str) -> Result<()> {
-    if there {
-        return Ok(());
-    }
-    Err(Error::new(Code::BackendUnsupported, format!("the machine has no {device} device"))
-        .with_hint(format!("make it with {device} = true"))
-        .with_detail("feature", device))
 }
 
 /// What only the guest knows of its balloon, and the framework does not pass on.
@@ -120,12 +110,12 @@ impl Machine for VzMachine {
 
     async fn connect(&self, port: VsockPort) -> Result<VsockStream> {
         self.status.borrow().state.allows(Operation::Connect)?;
-        check_device(self.plan.vsock, "vsock")?;
+        refusal::check_device(self.plan.vsock, "vsock")?;
         Ok(Box::new(self.hub.connect(port).await?))
     }
 
     async fn listen(&self, port: VsockPort) -> Result<Box<dyn VsockListener>> {
-        check_device(self.plan.vsock, "vsock")?;
+        refusal::check_device(self.plan.vsock, "vsock")?;
         self.hub.listen(port)
     }
 
@@ -136,28 +126,21 @@ impl Machine for VzMachine {
     async fn type_console(&self, bytes: Vec<u8>) -> Result<()> {
         let all = bytes.len();
         let taken = self.mailbox.ask(|reply| Command::Type(bytes, reply)).await?;
-        if taken < all {
-            return Err(Error::new(
-                Code::VmTimeout,
-                format!("the guest's console took {taken} of {all} bytes"),
-            )
-            .with_hint("the guest does not read its console; write less, or wait until it does"));
-        }
-        Ok(())
+        refusal::check_typed(taken, all)
     }
 
     async fn set_balloon(&self, target: Bytes) -> Result<()> {
-        check_device(self.plan.balloon, "balloon")?;
+        refusal::check_device(self.plan.balloon, "balloon")?;
         self.mailbox.ask(|reply| Command::SetBalloon(target, reply)).await
     }
 
     async fn balloon(&self) -> Result<watch::Receiver<BalloonLevel>> {
-        check_device(self.plan.balloon, "balloon")?;
+        refusal::check_device(self.plan.balloon, "balloon")?;
         Err(untold("how much memory its balloon has left to the guest"))
     }
 
     async fn balloon_statistics(&self) -> Result<BalloonStatistics> {
-        check_device(self.plan.balloon, "balloon")?;
+        refusal::check_device(self.plan.balloon, "balloon")?;
         Err(untold("the guest's memory statistics"))
     }
 
@@ -166,13 +149,7 @@ impl Machine for VzMachine {
     }
 
     fn faults(&self) -> Result<&dyn FaultInjection> {
-        let reason = NO_FAULTS;
-        let reason = reason.reason().unwrap_or_default();
-        Err(Error::new(
-            Code::BackendUnsupported,
-            format!("a fault is not possible with vz: {reason}"),
-        )
-        .with_detail("feature", "faults"))
+        Err(refusal::no_faults("vz", &NO_FAULTS))
     }
 
     async fn info(&self) -> Result<MachineInfo> {
