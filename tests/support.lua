@@ -94,6 +94,12 @@ function support.eventually(seconds, what, fn)
   end
 end
 
+--- Seconds on a clock of the host that only goes forward.
+function support.now()
+  local uptime <close> = assert(io.open "/proc/uptime")
+  return uptime:read "n"
+end
+
 --- Reads a whole file of the host.
 function support.read_file(path)
   local file <close> = assert(io.open(path, "rb"))

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use mlua::{UserData, UserDataRegistry, Value};
-use vmoon_core::faults::{BlockEffect, BlockOperation, BlockRule, Fault, FaultId, VsockRule};
+use vmoon_core::faults::{
+    BlockEffect, BlockOperation, BlockRule, Fault, FaultId, VsockEffect, VsockRule,
+};
 use vmoon_core::{Code, Error, Vm, VsockPort};
 
 use crate::arguments::{Arguments, duration, whole};
@@ -109,10 +111,12 @@ fn sectors(options: &Options) -> Outcome<Option<(u64, u64)>> {
 }
 
 fn vsock(arguments: &Arguments) -> Outcome<Fault> {
-    let options = arguments.options(0, &["port", "after", "cut"])?;
-    if options.flag("cut")? != Some(true) {
-        return Err(one_of("faults:vsock", "cut = true").into());
-    }
+    let options = arguments.options(0, &["port", "after", "cut", "delay"])?;
+    let effect = match (options.flag("cut")?, options.duration("delay")?) {
+        (Some(true), None) => VsockEffect::Cut,
+        (None | Some(false), Some(delay)) => VsockEffect::Delay(delay),
+        _ => return Err(one_of("faults:vsock", "cut = true or delay = \"50ms\"").into()),
+    };
     let port =
         match options.count("port")? {
             None => None,
@@ -121,7 +125,7 @@ fn vsock(arguments: &Arguments) -> Outcome<Fault> {
             })?)),
         };
     let after = options.size("after")?.map_or(0, vmoon_core::Bytes::get);
-    Ok(Fault::Vsock(VsockRule { port, after }))
+    Ok(Fault::Vsock(VsockRule { port, after, effect }))
 }
 
 fn vcpu(arguments: &Arguments) -> Outcome<Fault> {

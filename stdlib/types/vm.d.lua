@@ -337,9 +337,14 @@ local Faults = {}
 ---@return vmoon.Fault
 function Faults:block(rule) end
 
----Connections to a port, of either side, are cut, and new ones fail with `vsock.reset`: at once, or once
----`after` bytes have passed. Without a port, all but the agent's.
----@param rule { cut: boolean, port: integer?, after: vmoon.Size? }
+---@class vmoon.VsockFault
+---@field port? integer of either side; without one, all ports but the agent's
+---@field after? vmoon.Size so many bytes pass as ever before
+---@field cut? boolean connections are cut, and new ones fail with `vsock.reset`
+---@field delay? vmoon.Duration bytes and ends arrive that much later, both ways and in order, and to connect takes as much longer
+
+---Connections to a port are cut, or slow.
+---@param rule vmoon.VsockFault
 ---@return vmoon.Fault
 function Faults:vsock(rule) end
 

@@ -98,6 +98,62 @@ t.case("guests cannot connect to a port that is cut", function()
   t.same(vm:exec("connect 6000 hello").ok, false, "connect")
 end)
 
+t.case("a slow connection is late in both directions, in order, and holds up nothing else", function()
+  local server <close> = vm:spawn "echo-server 5000"
+  local other <close> = vm:spawn "echo-server 5001"
+  vm:wait_port(5000)
+  vm:wait_port(5001)
+  local function late(kind, work)
+    local begun = t.now()
+    local result = work()
+    local took = t.now() - begun
+    -- The clock counts in steps of 10 ms.
+    assert(took >= 0.029, ("%s took %.3f s"):format(kind, took))
+    return result
+  end
+  do
+    local fault <close> = vm.faults:vsock { port = 5000, delay = "40ms" }
+    local stream <close> = late("to connect", function() return vm:connect(5000) end)
+    for n = 1, 3 do
+      t.same(late("a line", function()
+        stream:write("line " .. n .. "\n")
+        return stream:read_line()
+      end), "line " .. n, "the echo")
+    end
+    assert(fault.hits >= 7, "hits: " .. fault.hits)
+    -- More than fits: the writer waits for its reader, and nothing is lost or swapped.
+    local data = {}
+    for n = 1, 1 << 15 do data[n] = ("%08x\n"):format(n):rep(4) end
+    local text = table.concat(data)
+    local writing = vmoon.task.spawn(function() stream:write(text) end)
+    assert(t.read_exactly(stream, #text) == text, "what came back is something else")
+    writing:join()
+  end
+  local slow, quick = vm:connect(5000), vm:connect(5001)
+  local fault = vm.faults:vsock { port = 5000, delay = "1h" }
+  slow:write "late\n"
+  local reading = vmoon.task.spawn(function() return slow:read_line() end)
+  t.eventually(20, "the line is under way", function() return fault.hits >= 1 end)
+  quick:write "at once\n"
+  t.same(quick:read_line(), "at once", "another connection")
+  t.same(vm:exec("true").ok, true, "the agent")
+  fault:close()
+  t.same(reading:join(), "late", "after the end")
+end)
+
+t.case("the delay of a connection is undone by a restore", function()
+  local server <close> = vm:spawn "echo-server 5000"
+  vm:wait_port(5000)
+  local stream <close> = vm:connect(5000)
+  local clean <close> = vm:snapshot()
+  local fault = vm.faults:vsock { delay = "1h" }
+  stream:write "lost\n"
+  vm:restore(clean)
+  t.same(fault.active, false, "active")
+  stream:write "hello\n"
+  t.same(stream:read_line(), "hello", "the echo")
+end)
+
 t.case("a vCPU that is held makes no progress, though the machine runs", function()
   do
     local fault <close> = vm.faults:vcpu { index = 0, pause = true }
@@ -171,6 +227,8 @@ t.case("what cannot be is explained", function()
   t.raises("vm.spec", faults.vcpu, faults, { index = 1, pause = true })
   t.raises("vm.spec", faults.vcpu, faults, { index = 0 })
   t.raises("vm.spec", faults.vsock, faults, { port = 5000 })
+  t.raises("vm.spec", faults.vsock, faults, { cut = true, delay = "1s" })
+  t.raises("vm.spec", faults.vsock, faults, { delay = -1 })
   t.raises("vm.spec", faults.block, faults, {})
   t.raises("vm.spec", faults.block, faults, { error = true, delay = "1s" })
   t.raises("vm.spec", faults.block, faults, { error = true, op = "trim" })

@@ -142,6 +142,7 @@ local options = {
   ["vmoon.WriteOptions"] = function() vm:copy_in(".", "/x", wrong) end,
   ["vmoon.WriteFileOptions"] = function() vm:write_file("x", "", wrong) end,
   ["vmoon.BlockFault"] = function() vm.faults:block(wrong) end,
+  ["vmoon.VsockFault"] = function() vm.faults:vsock(wrong) end,
   ["vmoon.ForwardOptions"] = function() vm:forward(wrong) end,
   ["vmoon.test.Options"] = function() vmoon.test.it("never described", wrong) end,
   ["vmoon.test.FixtureOptions"] = function() vmoon.test.fixture(wrong) end,

@@ -75,13 +75,25 @@ pub enum BlockEffect {
     Delay(Duration),
 }
 
-/// Which connections are cut.
+/// Which connections meet a fault, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VsockRule {
     /// Those to this port, of either side; all but the agent's when none.
     pub port: Option<VsockPort>,
     /// Once so many bytes have passed in either direction since the rule was made.
     pub after: u64,
+    /// What happens to them.
+    pub effect: VsockEffect,
+}
+
+/// What happens to a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VsockEffect {
+    /// It is cut, and no new one is made.
+    Cut,
+    /// What is said on it arrives that much later, in both directions and in order; to connect
+    /// takes that much longer.
+    Delay(Duration),
 }
 
 impl VsockRule {
@@ -119,11 +131,11 @@ mod tests {
 
     #[test]
     fn the_agent_is_cut_off_only_by_its_port() {
-        let all = VsockRule { port: None, after: 0 };
+        let all = VsockRule { port: None, after: 0, effect: VsockEffect::Cut };
         let (agent, other) = (VsockPort::AGENT, VsockPort(5000));
         assert!(all.concerns(VsockPort(1 << 30), other) && all.concerns(other, VsockPort(1 << 30)));
         assert!(!all.concerns(agent, other) && !all.concerns(other, agent));
-        let its = VsockRule { port: Some(agent), after: 0 };
+        let its = VsockRule { port: Some(agent), ..all };
         assert!(its.concerns(agent, other) && !its.concerns(other, other));
         assert_ne!(FaultId::new(), FaultId::new());
     }

@@ -31,12 +31,9 @@ impl Alarm {
         Self { clock: Arc::default(), waker, started: false }
     }
 
-    /// Wakes at `due`, or before where another moment was set.
+    /// Wakes at `due`, and no more at a moment that was set before.
     pub(crate) fn set(&mut self, due: Instant) {
-        {
-            let mut setting = self.clock.setting.lock().unwrap_or_else(PoisonError::into_inner);
-            setting.due = Some(setting.due.map_or(due, |other| other.min(due)));
-        }
+        self.clock.setting.lock().unwrap_or_else(PoisonError::into_inner).due = Some(due);
         self.clock.changed.notify_one();
         if !self.started {
             let (clock, waker) = (Arc::clone(&self.clock), self.waker.clone());
@@ -78,5 +75,36 @@ impl Clock {
                 }
             };
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_newest_moment_counts() {
+        let (sender, woken) = std::sync::mpsc::channel();
+        let waker = HostWaker::new(move || {
+            let _ = sender.send(Instant::now());
+        });
+        let mut alarm = Alarm::new(waker.clone());
+        let mut step = Duration::from_millis(10);
+        let due = loop {
+            let begun = Instant::now();
+            alarm.set(begun + 2 * step);
+            alarm.set(begun + Duration::from_hours(1));
+            alarm.set(begun + 3 * step);
+            // Where this took long, the first has rung already.
+            if begun.elapsed() < step {
+                break begun + 3 * step;
+            }
+            step *= 2;
+        };
+        let _ = woken.try_recv();
+        waker.rearm();
+        assert!(woken.recv_timeout(Duration::from_mins(1)).expect("it rings") >= due);
     }
 }

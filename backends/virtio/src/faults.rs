@@ -1,6 +1,6 @@
 //! The faults of a device, shared by its two ends.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use vmoon_core::faults::FaultId;
@@ -27,6 +27,7 @@ pub struct FaultRules<R>(Arc<Shared<R>>);
 #[derive(Debug)]
 struct Shared<R> {
     any: AtomicBool,
+    changes: AtomicU64,
     rules: Mutex<Vec<Active<R>>>,
     waker: HostWaker,
 }
@@ -35,7 +36,7 @@ impl<R: Clone> FaultRules<R> {
     /// No rules yet; changes call the device's owner.
     pub(crate) fn new(waker: HostWaker) -> Self {
         let (any, rules) = (AtomicBool::new(false), Mutex::new(Vec::new()));
-        Self(Arc::new(Shared { any, rules, waker }))
+        Self(Arc::new(Shared { any, changes: AtomicU64::new(0), rules, waker }))
     }
 
     /// Adds a rule.
@@ -62,6 +63,11 @@ impl<R: Clone> FaultRules<R> {
         self.0.any.load(Ordering::Acquire)
     }
 
+    /// How often the rules were changed.
+    pub(crate) fn changes(&self) -> u64 {
+        self.0.changes.load(Ordering::Acquire)
+    }
+
     /// Goes back to the rules of a snapshot.
     pub(crate) fn restore(&self, saved: &[Active<R>]) {
         if self.any() || !saved.is_empty() {
@@ -77,5 +83,6 @@ impl<R: Clone> FaultRules<R> {
         let mut rules = self.lock();
         change(&mut rules);
         self.0.any.store(!rules.is_empty(), Ordering::Release);
+        self.0.changes.fetch_add(1, Ordering::Release);
     }
 }

@@ -96,24 +96,32 @@ impl Connection {
     pub(super) fn next(&mut self) -> Option<Operation> {
         match self.phase {
             Phase::Cut => return Some(Operation::Reset),
-            Phase::Requesting { sent, .. } => return (!sent).then_some(Operation::Request),
-            Phase::Established { respond: true } => return Some(Operation::Response),
+            Phase::Requesting { sent: true, .. } => return None,
+            Phase::Requesting { .. } => return self.is_due().then_some(Operation::Request),
+            Phase::Established { respond: true } => {
+                return self.is_due().then_some(Operation::Response);
+            }
             Phase::Established { respond: false } => {}
         }
         let state = self.pipe.lock();
-        if !state.to_guest.is_empty() {
+        if state.sendable() > 0 {
             if self.credit() > 0 {
                 return Some(Operation::Data);
             }
             // A guest that keeps quiet about its room is asked once.
             self.ask_credit |= !self.asked_credit;
-        } else if Self::shutdown_wanted(&state) & !self.shutdown_sent != 0 {
+        } else if state.is_sent() && Self::shutdown_wanted(&state) & !self.shutdown_sent != 0 {
             return Some(Operation::Shutdown);
         }
         if self.credit_wanted || state.credit_due() {
             return Some(Operation::CreditUpdate);
         }
         self.ask_credit.then_some(Operation::CreditRequest)
+    }
+
+    /// Whether the packet that begins the connection may go.
+    fn is_due(&self) -> bool {
+        self.pipe.lock().lines.as_ref().is_none_or(|lines| !lines.0.is_busy())
     }
 
     /// What goes with a packet that is being sent: its flags, and how much the host has taken.

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use virtio_queue::Queue;
 use vmoon_core::error::{Code, Error};
 use vmoon_core::faults::VsockRule;
-use vmoon_core::units::Cid;
+use vmoon_core::units::{Cid, VsockPort};
 
 use super::connection::Phase;
+use super::delays::Delays;
 use super::faults;
 use super::host::VsockHost;
 use super::packet::Ports;
@@ -44,6 +45,7 @@ pub struct VsockDevice {
     touched: Vec<u64>,
     pub(super) bytes_sent: u64,
     pub(super) faults: FaultRules<VsockRule>,
+    pub(super) delays: Delays,
 }
 
 impl VsockDevice {
@@ -52,6 +54,7 @@ impl VsockDevice {
         Self {
             kept_cid: None,
             faults: FaultRules::new(waker.clone()),
+            delays: Delays::new(waker.clone()),
             shared: Shared::new(cid, waker),
             table: Table::new(),
             stalled: false,
@@ -67,7 +70,7 @@ impl VsockDevice {
         self.kept_cid.unwrap_or_else(|| self.shared.cid())
     }
 
-    /// The rules by which connections are cut on purpose.
+    /// The rules by which connections are cut or slow on purpose.
     pub fn faults(&self) -> FaultRules<VsockRule> {
         self.faults.clone()
     }
@@ -112,7 +115,13 @@ impl VsockDevice {
             return;
         }
         let phase = Phase::Requesting { reply, sent: false };
-        self.table.request(&self.shared, serial, guest_port, phase);
+        self.request(serial, guest_port, phase);
+    }
+
+    /// A connection that the host wants, from a port that is free.
+    pub(super) fn request(&mut self, serial: u64, guest: VsockPort, phase: Phase) {
+        let pipe = self.table.request(&self.shared, serial, guest, phase);
+        self.begin(&pipe);
     }
 
     /// The host has touched a connection: written, read, closed or dropped its stream, or given
@@ -120,6 +129,11 @@ impl VsockDevice {
     fn look_at(&mut self, serial: u64) {
         let Some(connection) = self.table.connections.get(&serial) else { return };
         connection.pipe.heard();
+        if self.faults.any() {
+            let pipe = Arc::clone(&connection.pipe);
+            self.hold(&pipe);
+        }
+        let Some(connection) = self.table.connections.get(&serial) else { return };
         match &connection.phase {
             Phase::Requesting { reply, sent } if reply.is_closed() => {
                 if *sent {
@@ -192,6 +206,7 @@ impl Device for VsockDevice {
         queues: &mut [Queue],
         memory: &GuestMemory,
     ) -> Result<Signals, DeviceError> {
+        self.heed_rules();
         let signals = match index {
             RECEIVE_QUEUE | EVENT_QUEUE => Signals::NONE,
             TRANSMIT_QUEUE => self.receive(queues, memory)?,
@@ -205,8 +220,10 @@ impl Device for VsockDevice {
         queues: &mut [Queue],
         memory: &GuestMemory,
     ) -> Result<Signals, DeviceError> {
+        self.heed_rules();
         self.hear_host();
         self.cut_by_rule();
+        self.let_arrive();
         self.answer_guest(queues, memory)
     }
 
@@ -246,5 +263,6 @@ impl Drop for VsockDevice {
                 let _ = reply.send(Err(super::shared::closed()));
             }
         }
+        self.let_go();
     }
 }

@@ -1,15 +1,15 @@
-//! Connections that are cut on purpose.
+//! Connections that are cut on purpose, and which are slow.
 
 use vmoon_core::error::{Code, Error};
-use vmoon_core::faults::VsockRule;
+use vmoon_core::faults::{VsockEffect, VsockRule};
 
 use super::device::VsockDevice;
 use super::packet::Ports;
 use crate::faults::Active;
 
 /// Whether a rule cuts by now.
-const fn cuts(active: &Active<VsockRule>) -> bool {
-    active.seen >= active.rule.after
+fn cuts(active: &Active<VsockRule>) -> bool {
+    active.rule.effect == VsockEffect::Cut && active.seen >= active.rule.after
 }
 
 impl VsockDevice {
@@ -29,14 +29,21 @@ impl VsockDevice {
 
     /// Bytes have passed on a connection: a rule that counts them may cut from now on.
     pub(super) fn passed(&mut self, ports: Ports, length: u32) {
-        if self.faults.any() {
-            for active in self.faults.lock().iter_mut() {
-                if active.rule.concerns(ports.host, ports.guest) {
-                    active.seen = active.seen.saturating_add(length.into());
-                }
-            }
-            self.cut_by_rule();
+        if !self.faults.any() {
+            return;
         }
+        let mut met = false;
+        for active in self.faults.lock().iter_mut() {
+            if active.rule.concerns(ports.host, ports.guest) {
+                let before = active.seen;
+                active.seen = before.saturating_add(length.into());
+                met |= before < active.rule.after && active.seen >= active.rule.after;
+            }
+        }
+        if met {
+            self.obey_rules();
+        }
+        self.cut_by_rule();
     }
 
     /// Cuts the connections that a rule is about, on both sides.

@@ -14,9 +14,11 @@
 
 mod buffer;
 mod connection;
+mod delays;
 mod device;
 mod faults;
 mod host;
+mod line;
 mod listener;
 mod packet;
 mod pipe;

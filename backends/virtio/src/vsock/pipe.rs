@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 use super::buffer::ByteQueue;
+use super::line::Line;
 use super::packet::Ports;
 use super::shared::Shared;
 
@@ -35,6 +36,8 @@ pub(super) struct PipeState {
     pub(super) ports: Ports,
     pub(super) to_guest: ByteQueue,
     pub(super) from_guest: ByteQueue,
+    /// The two directions of a connection that is slow on purpose: to the guest and from it.
+    pub(super) lines: Option<Box<(Line, Line)>>,
     /// Bytes received from the guest, modulo 2^32.
     pub(super) received: u32,
     /// Bytes that the guest was last told that the host has taken, modulo 2^32.
@@ -67,6 +70,67 @@ impl PipeState {
         self.forwarded().wrapping_sub(self.advertised) >= CREDIT_STEP
     }
 
+    /// Bytes for the guest that may be sent by now.
+    pub(super) fn sendable(&self) -> usize {
+        self.lines.as_ref().map_or(self.to_guest.len(), |lines| lines.0.arrived())
+    }
+
+    /// Bytes of the guest that the host's reader may have by now.
+    pub(super) fn readable(&self) -> usize {
+        self.lines.as_ref().map_or(self.from_guest.len(), |lines| lines.1.arrived())
+    }
+
+    /// Whether the guest is to hear of the host's end by now, or has.
+    pub(super) fn is_sent(&self) -> bool {
+        self.to_guest.is_empty() && self.lines.as_ref().is_none_or(|lines| lines.0.is_at_end())
+    }
+
+    /// Whether the host's reader has come to the guest's end.
+    pub(super) fn is_at_end(&self) -> bool {
+        let arrived = self.lines.as_ref().is_none_or(|lines| lines.1.is_at_end());
+        self.guest_closed && self.readable() == 0 && arrived
+    }
+
+    /// Whether the host's reader has come to where the connection was cut.
+    pub(super) fn is_at_cut(&self) -> bool {
+        let arrived = self.lines.as_ref().is_none_or(|lines| !lines.1.is_busy());
+        self.reset && self.readable() == 0 && arrived
+    }
+
+    /// Takes bytes for the guest, as [`ByteQueue::pop_with`] does.
+    pub(super) fn pop_to_guest(&mut self, limit: usize, take: impl FnMut(&[u8])) -> usize {
+        let count = self.to_guest.pop_with(limit.min(self.sendable()), take);
+        if let Some(lines) = &mut self.lines {
+            lines.0.take(count);
+        }
+        count
+    }
+
+    /// Takes bytes of the guest, as [`ByteQueue::pop_with`] does.
+    pub(super) fn pop_from_guest(&mut self, limit: usize, take: impl FnMut(&[u8])) -> usize {
+        let count = self.from_guest.pop_with(limit.min(self.readable()), take);
+        if let Some(lines) = &mut self.lines {
+            lines.1.take(count);
+        }
+        count
+    }
+
+    /// Nothing is under way to the guest any more.
+    pub(super) fn clear_to_guest(&mut self) {
+        self.to_guest.clear();
+        if let Some(lines) = &mut self.lines {
+            lines.0.clear();
+        }
+    }
+
+    /// Nothing is under way from the guest any more.
+    pub(super) fn clear_from_guest(&mut self) {
+        self.from_guest.clear();
+        if let Some(lines) = &mut self.lines {
+            lines.1.clear();
+        }
+    }
+
     /// Keeps the reader's waker for bytes from the guest, an end or a reset.
     pub(super) fn wait_to_read(&mut self, waker: &Waker) {
         self.reader = Some(waker.clone());
@@ -93,6 +157,7 @@ impl Pipe {
                 ports,
                 to_guest: ByteQueue::default(),
                 from_guest: ByteQueue::default(),
+                lines: None,
                 received: 0,
                 advertised: 0,
                 host_closed: false,
@@ -127,7 +192,7 @@ impl Pipe {
     pub(super) fn update<T>(&self, change: impl FnOnce(&mut PipeState) -> T) -> T {
         let mut state = self.lock();
         let result = change(&mut state);
-        let readable = !state.from_guest.is_empty() || state.guest_closed || state.reset;
+        let readable = state.readable() > 0 || state.is_at_end() || state.is_at_cut();
         let writable = state.to_guest.len() < CAPACITY || state.guest_deaf || state.reset;
         let reader = if readable { state.reader.take() } else { None };
         let writer = if writable { state.writer.take() } else { None };
@@ -143,9 +208,9 @@ impl Pipe {
     pub(super) fn cut(&self, discard: bool) {
         self.update(|state| {
             state.reset = true;
-            state.to_guest.clear();
+            state.clear_to_guest();
             if discard {
-                state.from_guest.clear();
+                state.clear_from_guest();
                 state.guest_closed = false;
                 state.guest_deaf = false;
             }

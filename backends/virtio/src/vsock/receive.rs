@@ -1,5 +1,7 @@
 //! Packets that the guest sends.
 
+use std::sync::Arc;
+
 use virtio_queue::Queue;
 use vmoon_core::error::{Code, Error};
 use vmoon_core::units::Cid;
@@ -100,7 +102,12 @@ impl VsockDevice {
                 return;
             }
             Some(Operation::Response) => self.establish(serial),
-            Some(Operation::Data) if established => Self::take_data(connection, header, payload),
+            Some(Operation::Data) if established => {
+                let pipe = Arc::clone(&connection.pipe);
+                let legal = Self::take_data(connection, header, payload);
+                self.hold(&pipe);
+                legal
+            }
             Some(Operation::Shutdown) if established => {
                 if self.take_shutdown(serial, header.flags) {
                     return;
@@ -147,6 +154,7 @@ impl VsockDevice {
         let mut connection = Connection::new(pipe.clone(), ports, phase);
         connection.hear_credit(header);
         let serial = self.table.insert(connection);
+        self.begin(&pipe);
         self.table.enqueue(serial);
         backlog.push(HostStream::new(pipe));
     }
@@ -186,14 +194,16 @@ impl VsockDevice {
     /// The guest closes one direction or both; whether the connection is over.
     fn take_shutdown(&mut self, serial: u64, flags: u32) -> bool {
         let Some(connection) = self.table.connections.get(&serial) else { return true };
-        let over = connection.pipe.update(|state| {
+        let pipe = Arc::clone(&connection.pipe);
+        let over = pipe.update(|state| {
             state.guest_closed |= flags & SHUTDOWN_SEND != 0;
             if flags & SHUTDOWN_RECEIVE != 0 {
                 state.guest_deaf = true;
-                state.to_guest.clear();
+                state.clear_to_guest();
             }
             state.guest_closed && state.guest_deaf
         });
+        self.hold(&pipe);
         if over && let Some(connection) = self.table.remove(serial) {
             // A reset completes the disconnection (virtio 1.3 section 5.10.6.5). The host's
             // stream goes on until it has read everything.

@@ -95,7 +95,7 @@ impl VsockDevice {
             payload.skip(HEADER_LENGTH);
             packet.length = connection.pipe.update(|state| {
                 let mut room = payload.take(limit);
-                state.to_guest.pop_with(limit as usize, |piece| copy(&mut room, piece));
+                state.pop_to_guest(limit as usize, |piece| copy(&mut room, piece));
                 limit - room.remaining()
             });
             connection.sent = connection.sent.wrapping_add(packet.length);

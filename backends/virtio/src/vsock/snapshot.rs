@@ -49,6 +49,7 @@ impl VsockDevice {
     /// connection that it believes in. What the host asked for and still waits for is asked anew.
     pub(super) fn restore_connections(&mut self, state: &VsockState, mode: RestoreMode) {
         self.faults.restore(&state.faults);
+        self.let_go();
         let (waiting, mut live) = self.take_connections();
         self.kept_cid = Some(state.guest_cid).filter(|kept| *kept != self.shared.cid());
         self.transport_reset = state.transport_reset;
@@ -94,6 +95,7 @@ impl VsockDevice {
             drop(dropped);
         }
         self.ask_again(waiting);
+        self.obey_rules();
     }
 
     /// The guest's driver started over, or broke the device: the guest knows of nothing.
@@ -102,6 +104,7 @@ impl VsockDevice {
         for connection in live.into_values() {
             connection.pipe.cut(false);
         }
+        self.let_go();
         self.kept_cid = None;
         self.transport_reset = false;
         self.stalled = false;
@@ -130,7 +133,7 @@ impl VsockDevice {
             if let Phase::Requesting { reply, .. } = connection.phase {
                 let phase = Phase::Requesting { reply, sent: false };
                 let (serial, port) = (connection.pipe.serial, connection.ports.guest);
-                self.table.request(&self.shared, serial, port, phase);
+                self.request(serial, port, phase);
             }
         }
     }
@@ -138,6 +141,7 @@ impl VsockDevice {
     /// Puts a connection back to where it was in the snapshot, under the host's stream.
     fn rewind(&mut self, pipe: Arc<Pipe>, ports: Ports, saved: &ConnectionState) {
         pipe.update(|state| {
+            state.lines = None;
             state.to_guest.clear();
             state.from_guest.clear();
             state.received = saved.received;

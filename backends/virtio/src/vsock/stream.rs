@@ -42,18 +42,18 @@ impl AsyncRead for HostStream {
             return Poll::Ready(Ok(()));
         }
         let mut state = self.0.lock();
-        if state.from_guest.is_empty() {
-            if state.guest_closed {
+        if state.readable() == 0 {
+            if state.is_at_end() {
                 state.end_seen = true;
                 return Poll::Ready(Ok(()));
             }
-            if state.reset {
+            if state.is_at_cut() {
                 return Poll::Ready(Err(PipeState::cut()));
             }
             state.wait_to_read(context.waker());
             return Poll::Pending;
         }
-        state.from_guest.pop_with(buffer.remaining(), |piece| buffer.put_slice(piece));
+        state.pop_from_guest(buffer.remaining(), |piece| buffer.put_slice(piece));
         let credit_due = state.credit_due();
         drop(state);
         if credit_due {
@@ -111,7 +111,7 @@ impl Drop for HostStream {
     fn drop(&mut self) {
         let mut state = self.0.lock();
         state.host_gone = true;
-        state.from_guest.clear();
+        state.clear_from_guest();
         let live = !state.reset;
         drop(state);
         if live {

@@ -89,11 +89,12 @@ impl Table {
         serial: u64,
         guest: VsockPort,
         phase: Phase,
-    ) {
+    ) -> Arc<Pipe> {
         let ports = self.free_ports(guest);
         let pipe = Pipe::new(serial, ports, Arc::clone(shared));
-        self.insert(Connection::new(pipe, ports, phase));
+        self.insert(Connection::new(Arc::clone(&pipe), ports, phase));
         self.enqueue(serial);
+        pipe
     }
 
     /// Ports with `guest` that no connection has and that were not used for a long time: the
