@@ -1,5 +1,6 @@
 //! A root file system of Debian's, made once and kept with the build.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -8,15 +9,18 @@ use crate::project;
 /// What it takes: a command and the package that brings it.
 const TOOLS: [(&str, &str); 2] = [("mmdebstrap", "mmdebstrap"), ("mkfs.ext4", "e2fsprogs")];
 
-/// Little beside systemd. Documents and languages would only cost time.
+/// Little beside systemd and the services of `examples/nixos`, which start when they are asked to.
+/// Documents and languages would only cost time.
 const MAKE: &str = "
 set -eu
-mmdebstrap --quiet --variant=minbase --include=systemd-sysv,udev,dbus \\
+mmdebstrap --quiet --variant=minbase \\
+  --include=systemd-sysv,udev,dbus,nginx-light,redis-server,memcached,curl \\
+  --customize-hook='chroot \"$1\" systemctl --quiet disable nginx redis-server memcached' \\
   --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \\
   --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/share/info/*' \\
   --customize-hook='rm -rf \"$1\"/var/cache/apt/* \"$1\"/var/lib/apt/lists/*' \\
   \"$1\" \"$2/root\"
-mkfs.ext4 -q -F -d \"$2/root\" \"$2/debian.img\" 240M
+mkfs.ext4 -q -F -d \"$2/root\" \"$2/debian.img\" 288M
 ";
 
 /// Why no image can be made here, or `None`.
@@ -43,7 +47,7 @@ pub fn missing() -> Option<String> {
 /// # Panics
 /// When it cannot be made.
 pub fn image() -> PathBuf {
-    let image = project::root().join("target/debian.img");
+    let image = project::root().join(format!("target/debian-{:016x}.img", recipe()));
     if image.is_file() {
         return image;
     }
@@ -57,6 +61,13 @@ pub fn image() -> PathBuf {
     assert!(status.success(), "no root file system could be made: {status}");
     std::fs::rename(folder.path().join("debian.img"), &image).expect("it can be moved");
     image
+}
+
+/// Names the recipe, so that an image made by another is not taken for one of this.
+fn recipe() -> u64 {
+    let mut hasher = DefaultHasher::new();
+    MAKE.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// The release of this host where that is Debian, so that its mirrors have it.

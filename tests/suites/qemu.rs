@@ -68,6 +68,20 @@ fn debian_runs_without_nesting() {
     assert!(ended.stdout.contains("ls is back, the service is active\n"), "{ended}");
 }
 
+/// Tests of the NixOS project as suites: one machine for all, on the same disk.
+#[test]
+fn suites_after_nixos_hold() {
+    let missing = skip::without_linux().or_else(debian::missing);
+    if let Some(missing) = missing {
+        return skip::skip("examples/nixos", &missing);
+    }
+    let mut command = vmoon(["test", "--backend", "qemu", "examples/nixos"]);
+    let ended = run(command.env("SERVICES_IMAGE", debian::image()), DEADLINE);
+    ended.expect_status(0);
+    println!("{ended}");
+    assert!(ended.stdout.contains("8 passed, 0 failed, 0 skipped\n"), "{ended}");
+}
+
 #[test]
 fn linux_scripts_hold_without_nesting() {
     if let Some(missing) = skip::without_linux() {
