@@ -134,26 +134,27 @@ impl Qemu {
         .map_err(|reason| self.refused(command, &reason))
     }
 
-    /// Runs a job to its end.
-    pub(super) fn run_job(
-        &mut self,
-        inbox: &mut Inbox,
-        command: &str,
-        mut arguments: Value,
-    ) -> Result<()> {
+    /// Begins a job, which goes on while other things are done, but for asking.
+    pub(super) fn begin_job(&mut self, command: &'static str, mut arguments: Value) -> Result<Job> {
         self.jobs += 1;
-        let job = format!("job-{}", self.jobs);
-        arguments["job-id"] = json!(job);
+        let name = format!("job-{}", self.jobs);
+        arguments["job-id"] = json!(name);
         let number = self.send(command, &arguments)?;
+        Ok(Job { command, name, number })
+    }
+
+    /// Waits for the end of a job.
+    pub(super) fn end_job(&mut self, inbox: &mut Inbox, job: &Job) -> Result<()> {
+        let &Job { command, ref name, number } = job;
         self.wait(inbox, command, |said| match said {
             Said::Answer(answered, Err(reason)) if answered == number => Ok(Err(reason)),
-            Said::Event(event) if event.is_end_of(&job) => Ok(Ok(())),
+            Said::Event(event) if event.is_end_of(name) => Ok(Ok(())),
             other => Err(other),
         })?
         .map_err(|reason| self.refused(command, &reason))?;
         let jobs = self.ask(inbox, "query-jobs", &json!({}))?;
-        self.ask(inbox, "job-dismiss", &json!({ "id": job }))?;
-        let own = jobs.as_array().into_iter().flatten().find(|it| it["id"] == job.as_str());
+        self.ask(inbox, "job-dismiss", &json!({ "id": name }))?;
+        let own = jobs.as_array().into_iter().flatten().find(|it| it["id"] == name.as_str());
         match own.and_then(|it| it["error"].as_str()) {
             Some(reason) => Err(self.refused(command, reason)),
             None => Ok(()),
@@ -226,6 +227,15 @@ impl Qemu {
         .with_hint("vm:kill() ends it; is the host out of memory or processors?")
         .with_detail("backend", "qemu")
     }
+}
+
+/// A job that QEMU has under way.
+#[derive(Debug)]
+#[must_use = "a job that nobody ends stays in QEMU's list"]
+pub(super) struct Job {
+    command: &'static str,
+    name: String,
+    number: u64,
 }
 
 impl Event {

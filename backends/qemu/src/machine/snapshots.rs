@@ -12,6 +12,7 @@ use vmoon_virtio::block::bytes_added;
 use vmoon_virtio::entropy::EntropySource;
 
 use super::actor::Actor;
+use super::monitor::Job;
 use crate::error::cannot;
 use crate::memory::MemoryImage;
 use crate::snapshot::{Frozen, OwnState, QemuSnapshot};
@@ -48,16 +49,18 @@ impl Actor {
     fn freeze(&mut self, id: SnapshotId, paused: bool) -> Result<Frozen> {
         let failed = |error| cannot("keep the snapshot", error);
         self.open(id, Container::empty().map_err(failed)?)?;
-        self.run_job("snapshot-save", id)?;
+        let job = self.begin_job("snapshot-save", id)?;
+        // Meanwhile memory is looked at.
+        // SAFETY: the processors have stopped, and with them vhost's rings; QEMU's devices were
+        // drained before it answered, and what it saves it only reads.
+        let memory = unsafe { MemoryImage::freeze(&self.ram, self.image.as_ref()) };
+        self.end_job(&job)?;
         let node = self.nodes.get(&id).expect("it was opened");
         if self.plan.vsock {
             node.container.keep_connections(self.cid).map_err(failed)?;
         }
         let container = node.container.copy().map_err(failed)?;
         let own = self.own_state();
-        // SAFETY: the processors have stopped, and with them vhost's rings; QEMU's devices are
-        // drained.
-        let memory = unsafe { MemoryImage::freeze(&self.ram, self.image.as_ref()) };
         let memory = memory.map_err(failed)?;
         let bytes = memory.own_bytes()
             + container.resident().map_err(failed)?
@@ -102,12 +105,15 @@ impl Actor {
         Ok(())
     }
 
-    /// Saves to or loads from a snapshot's container.
-    fn run_job(&mut self, command: &str, id: SnapshotId) -> Result<()> {
+    /// Begins to save to or load from a snapshot's container.
+    fn begin_job(&mut self, command: &'static str, id: SnapshotId) -> Result<Job> {
         let node = &self.nodes.get(&id).expect("it was opened").name;
         let arguments = json!({ "tag": TAG, "vmstate": node, "devices": [node] });
-        let qemu = self.qemu.as_mut().ok_or_else(super::actor::gone)?;
-        qemu.run_job(&mut self.inbox, command, arguments)
+        self.qemu.as_mut().ok_or_else(super::actor::gone)?.begin_job(command, arguments)
+    }
+
+    fn end_job(&mut self, job: &Job) -> Result<()> {
+        self.qemu.as_mut().ok_or_else(super::actor::gone)?.end_job(&mut self.inbox, job)
     }
 
     /// Forgets a snapshot.
@@ -209,7 +215,8 @@ impl Actor {
             let copy = target.container.copy();
             self.open(target.id, copy.map_err(|error| cannot("copy the snapshot", error))?)?;
         }
-        self.run_job("snapshot-load", target.id)?;
+        let job = self.begin_job("snapshot-load", target.id)?;
+        self.end_job(&job)?;
         if self.reset_writes {
             changed += self.put_memory_back(target)?;
         }

@@ -7,6 +7,10 @@ use std::sync::Arc;
 
 use super::{PAGE, Ram};
 
+/// How many threads copy RAM at most, and how many pages are worth a thread.
+const THREADS: usize = 4;
+const SHARE: usize = 1024;
+
 /// Pages that a snapshot keeps, shared with those taken after it.
 #[derive(Debug, Default)]
 struct Layer(Vec<u8>);
@@ -60,8 +64,10 @@ impl MemoryImage {
     /// # Safety
     /// The guest does not run, and no device writes.
     pub(crate) unsafe fn freeze(ram: &Ram, before: Option<&Self>) -> io::Result<Self> {
-        let nothing = Contents { layers: Vec::new(), entries: Vec::new(), own: 0, vanished: 0 };
-        let before = before.map_or(&nothing, |image| &image.0);
+        let Some(Self(before)) = before else {
+            // SAFETY: the caller's promise.
+            return unsafe { Self::freeze_all(ram) };
+        };
         let mut layer = Layer::default();
         let newest = u32::try_from(before.layers.len()).expect("few layers");
         let mut entries = Vec::with_capacity(before.entries.len());
@@ -94,6 +100,43 @@ impl MemoryImage {
         let mut contents = Contents { layers, entries, own, vanished };
         contents.forget_unused();
         Ok(Self(Arc::new(contents)))
+    }
+
+    /// Freezes RAM for the first time: all of it is copied, by several threads, as the host takes
+    /// longer to find room for a page than to copy it.
+    ///
+    /// # Safety
+    /// As for [`MemoryImage::freeze`].
+    unsafe fn freeze_all(ram: &Ram) -> io::Result<Self> {
+        let pages: Vec<usize> = ram.populated()?.into_iter().flatten().collect();
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS);
+        let share = pages.len().div_ceil(threads).max(SHARE);
+        let copy = |number: usize, pages: &[usize]| {
+            let number = u32::try_from(number).expect("few threads");
+            let (mut layer, mut entries) = (Layer::default(), Vec::with_capacity(pages.len()));
+            for &page in pages {
+                // SAFETY: the caller's promise.
+                let contents = unsafe { ram.page(page) };
+                if contents != &[0; PAGE] {
+                    let page = u32::try_from(page).expect("checked against the host's memory");
+                    entries.push(Entry { page, layer: number, slot: layer.push(contents) });
+                }
+            }
+            layer.0.shrink_to_fit();
+            (Arc::new(layer), entries)
+        };
+        let copied: Vec<_> = std::thread::scope(|scope| {
+            let start = |(number, pages)| scope.spawn(move || copy(number, pages));
+            let threads: Vec<_> = pages.chunks(share).enumerate().map(start).collect();
+            threads
+                .into_iter()
+                .map(|thread| thread.join().expect("copying does not fail"))
+                .collect()
+        });
+        let (layers, entries): (Vec<_>, Vec<_>) = copied.into_iter().unzip();
+        let entries = entries.concat();
+        let own = entries.len();
+        Ok(Self(Arc::new(Contents { layers, entries, own, vanished: 0 })))
     }
 
     /// The image whose pages are those of a file of `length` bytes.
@@ -150,7 +193,7 @@ impl MemoryImage {
             unsafe { ram.put_page(entry.page as usize, self.0.contents(entry)) };
             changed += 1;
         };
-        let mut clear: Vec<std::ops::Range<usize>> = Vec::new();
+        let (mut clear, mut unused) = (Runs::default(), Runs::default());
         for page in ram.populated()?.into_iter().flatten() {
             while let Some(entry) = entries.next_if(|entry| (entry.page as usize) < page) {
                 put(entry);
@@ -160,18 +203,21 @@ impl MemoryImage {
             match entries.next_if(|entry| entry.page as usize == page) {
                 Some(entry) if self.0.contents(entry) == now => {}
                 Some(entry) => put(entry),
-                None if now == &[0; PAGE] => {}
-                None => match clear.last_mut() {
-                    Some(run) if run.end == page => run.end += 1,
-                    _ => clear.push(page..page + 1),
-                },
+                // Nobody has written to it since it was made zero: to look at it again and again
+                // would cost more than to have it back.
+                None if now == &[0; PAGE] => unused.push(page),
+                None => clear.push(page),
             }
         }
         entries.for_each(&mut put);
-        for run in clear {
+        for run in clear.0 {
             changed += run.len() as u64;
             // SAFETY: the caller's promise.
             unsafe { ram.clear(run) }?;
+        }
+        for run in unused.0 {
+            // SAFETY: the caller's promise.
+            unsafe { ram.release(run) }?;
         }
         Ok(changed)
     }
@@ -193,6 +239,19 @@ impl MemoryImage {
             count += u64::from(!equal);
         }
         Ok(count + entries.count() as u64)
+    }
+}
+
+/// Pages in order, as runs of neighbours.
+#[derive(Debug, Default)]
+struct Runs(Vec<std::ops::Range<usize>>);
+
+impl Runs {
+    fn push(&mut self, page: usize) {
+        match self.0.last_mut() {
+            Some(run) if run.end == page => run.end += 1,
+            _ => self.0.push(page..page + 1),
+        }
     }
 }
 
@@ -268,6 +327,41 @@ mod tests {
                 prop_assert_eq!(changed, different);
                 prop_assert_eq!(&contents(&ram), expected);
             }
+        }
+    }
+
+    #[test]
+    fn pages_that_are_not_used_again_go_back_to_the_host() {
+        let ram = Ram::new(PAGES * PAGE).unwrap();
+        fill(&ram, 0, 1);
+        // SAFETY: nobody else uses this memory.
+        let image = unsafe { MemoryImage::freeze(&ram, None) }.unwrap();
+        let held = || ram.populated().unwrap().into_iter().map(|range| range.len()).sum::<usize>();
+        for (round, page) in [10, 20, 20, 30].into_iter().enumerate() {
+            fill(&ram, page, 2);
+            // SAFETY: as above.
+            assert_eq!(unsafe { image.put_back(&ram) }.unwrap(), 1);
+            // The first page, and the one that was just made zero.
+            assert_eq!(held(), 2, "round {round}");
+        }
+    }
+
+    #[test]
+    fn the_shares_of_several_threads_are_one_image() {
+        let count = 2 * SHARE + 7;
+        let ram = Ram::new(count * PAGE).unwrap();
+        let value = |page: usize| u8::try_from(page % 251).unwrap();
+        (0..count).for_each(|page| fill(&ram, page, value(page)));
+        // SAFETY: nobody else uses this memory.
+        let image = unsafe { MemoryImage::freeze(&ram, None) }.unwrap();
+        assert_eq!(image.pages(), (0..count).filter(|page| value(*page) != 0).count() as u64);
+        (0..count).for_each(|page| fill(&ram, page, 255));
+        // SAFETY: as above.
+        assert_eq!(unsafe { image.put_back(&ram) }.unwrap(), count as u64);
+        let mut now = [0; PAGE];
+        for page in 0..count {
+            ram.copy_page(page, &mut now);
+            assert_eq!(now, [value(page); PAGE], "page {page}");
         }
     }
 

@@ -127,9 +127,8 @@ impl Ram {
     /// As for [`Ram::put_page`].
     pub(super) unsafe fn clear(&self, run: std::ops::Range<usize>) -> io::Result<()> {
         if run.len() >= LONG_RUN {
-            let (offset, length) = ((run.start * PAGE) as u64, (run.len() * PAGE) as u64);
-            let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-            fallocate(&self.file, flags, offset, length)?;
+            // SAFETY: the caller's promise.
+            unsafe { self.release(run) }?;
         } else {
             for page in run {
                 // SAFETY: the caller's promise.
@@ -137,6 +136,17 @@ impl Ram {
             }
         }
         Ok(())
+    }
+
+    /// Gives a run of pages back to the host: they read as zeroes from then on.
+    ///
+    /// # Safety
+    /// As for [`Ram::put_page`].
+    pub(super) unsafe fn release(&self, run: std::ops::Range<usize>) -> io::Result<()> {
+        assert!(run.end <= self.pages(), "pages of RAM");
+        let (offset, length) = ((run.start * PAGE) as u64, (run.len() * PAGE) as u64);
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        Ok(fallocate(&self.file, flags, offset, length)?)
     }
 }
 
