@@ -131,6 +131,26 @@ function support.same_memory(saved, expected)
   if #places > 1 then error("memory differs at " .. table.concat(places, " ", 1, math.min(#places, 20)), 2) end
 end
 
+--- Bytes of own memory, and open descriptors, of this process and of each QEMU that it has started.
+--- The guest's memory, which is shared between them, is not counted.
+function support.usage()
+  collectgarbage()
+  local own = support.read_file "/proc/self/stat":match "%d+"
+  local memory, descriptors = 0, 0
+  local status <close> = io.popen(
+    ("grep -lsE '^(PPid|Tgid):[[:space:]]%s$' /proc/[0-9]*/status"):format(own)
+  )
+  for path in status:lines() do
+    local text = support.read_file(path)
+    if path:find("/" .. own .. "/", 1, true) or text:find "^Name:%s*qemu" then
+      memory = memory + tonumber(text:match "RssAnon:%s*(%d+)") * 1024
+      local count <close> = io.popen("ls " .. path:gsub("status$", "fd") .. " | wc -l")
+      descriptors = descriptors + count:read "n"
+    end
+  end
+  return memory, descriptors
+end
+
 --- A new folder on the host, removed with all that is in it when it is closed.
 function support.folder()
   local path = os.tmpname()

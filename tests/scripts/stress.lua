@@ -4,15 +4,7 @@ local t = dofile((arg[0]:match "^(.*)/" or ".") .. "/../support.lua")
 
 local vm <close> = vmoon.boot { memory = "32MiB" }
 
---- Bytes of this process's own memory, and how many descriptors it has open.
-local function host()
-  local status <close> = assert(io.open "/proc/self/status")
-  local text = status:read "a"
-  local pid = text:match "Pid:%s*(%d+)"
-  local count <close> = io.popen("ls /proc/" .. pid .. "/fd | wc -l")
-  collectgarbage()
-  return tonumber(text:match "RssAnon:%s*(%d+)") * 1024, tonumber(count:read "a")
-end
+local host = t.usage
 
 local function at_once(count)
   local numbers = {}

@@ -5,6 +5,7 @@
 //! | [`project`] | finds the project, and builds the `vmoon` that every test runs |
 //! | [`process`] | runs a program to its end, within a deadline, and keeps what it printed |
 //! | [`suite`] | folders of `vmoon.test` files |
+//! | `processes` (Linux) | finds, watches and kills what a program has started |
 //! | [`skip`] | says why a test cannot run here; in CI that is a failure |
 //! | `debian` (Linux) | makes a root file system of Debian's, once |
 //! | `nested` (Linux) | runs `vmoon` in a machine whose KVM can run stock Linux |
@@ -18,6 +19,8 @@ pub mod debian;
 #[cfg(target_os = "linux")]
 pub mod nested;
 pub mod process;
+#[cfg(target_os = "linux")]
+pub mod processes;
 pub mod project;
 pub mod skip;
 pub mod suite;
