@@ -64,6 +64,12 @@ fn devices() {
 }
 
 #[test]
+fn faults() {
+    let Some(ended) = script("tests/nested/faults.lua", 600) else { return };
+    assert!(ended.stdout.ends_with("all cases hold\n"), "{ended}");
+}
+
+#[test]
 fn files() {
     let Some(ended) = script("tests/nested/files.lua", 600) else { return };
     assert!(ended.stdout.ends_with("all cases hold\n"), "{ended}");
@@ -123,8 +129,16 @@ fn every_script_is_run() {
         .map(|entry| entry.expect("it can be listed").file_name().to_string_lossy().into_owned())
         .collect();
     found.sort_unstable();
-    let known =
-        ["devices.lua", "files.lua", "linux.lua", "run", "saved.lua", "vcpus.lua", "waits.lua"];
+    let known = [
+        "devices.lua",
+        "faults.lua",
+        "files.lua",
+        "linux.lua",
+        "run",
+        "saved.lua",
+        "vcpus.lua",
+        "waits.lua",
+    ];
     assert_eq!(found, known);
 }
 
