@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::control;
 use crate::session;
+use crate::sys;
 use crate::transport::{self, Transport};
 
 /// Threads need little: their buffers are on the heap.
@@ -42,6 +43,9 @@ impl Service {
 
     /// Serves for ever.
     pub(crate) fn run(self) -> io::Result<()> {
+        if let Err(error) = sys::lift_descriptor_limit() {
+            eprintln!("vmoon-agent: few commands can run at once: {error}");
+        }
         // Listening comes before `Ready`: the host may open a command connection at once.
         let listener = self.transport.listen()?;
         let platform = self.platform;

@@ -40,6 +40,21 @@ pub(crate) fn keep_one_arena() {
     };
 }
 
+/// How many descriptors the agent may have: five for each command that runs, and hundreds of those
+/// are more than the 1024 that a process begins with. Not as many as the kernel allows, for
+/// commands inherit the limit, and some programs look at each number below it.
+const DESCRIPTORS: libc::rlim_t = 4096;
+
+/// Lifts the limit of open descriptors to [`DESCRIPTORS`], as far as the kernel lets it.
+pub(crate) fn lift_descriptor_limit() -> io::Result<()> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a whole `rlimit` that outlives the call, which writes it.
+    check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) })?;
+    limit.rlim_cur = limit.rlim_cur.max(DESCRIPTORS.min(limit.rlim_max));
+    // SAFETY: as above; the call only reads it.
+    check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) }).map(drop)
+}
+
 /// An entry for [`poll`]; a descriptor of `None` never becomes ready.
 pub(crate) fn entry(fd: Option<&impl AsRawFd>, events: i16) -> libc::pollfd {
     libc::pollfd { fd: fd.map_or(-1, AsRawFd::as_raw_fd), events, revents: 0 }

@@ -55,6 +55,10 @@ impl Transport {
     }
 }
 
+/// How many connections wait to be accepted: a host may start hundreds of commands at once, and one
+/// beyond this is refused. The kernel's own limit (`net.core.somaxconn`) is as high.
+const BACKLOG: i32 = 4096;
+
 /// The next connection to a listening socket.
 pub(crate) fn accept(listener: &OwnedFd) -> io::Result<File> {
     sys::retry(|| {
@@ -80,7 +84,7 @@ pub(crate) fn vsock_listen(port: u32) -> io::Result<OwnedFd> {
         libc::bind(socket.as_raw_fd(), (&raw const address).cast(), ADDRESS_LEN)
     })?;
     // SAFETY: `listen` takes two integers.
-    sys::check(unsafe { libc::listen(socket.as_raw_fd(), 128) })?;
+    sys::check(unsafe { libc::listen(socket.as_raw_fd(), BACKLOG) })?;
     Ok(socket)
 }
 
