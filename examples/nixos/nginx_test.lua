@@ -32,7 +32,7 @@ describe("nginx", function()
     machine():succeed "systemctl reload nginx"
     machine():wait_port(8080)
     expect.contains("Reloaded", journal())
-    expect.falsy(journal():find "Stopped")
+    expect.falsy((journal():find "Stopped"))
   end)
 
   it("stops where it is restarted", function()

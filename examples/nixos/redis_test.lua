@@ -33,7 +33,7 @@ describe("redis", function()
       for _, user in ipairs { "root", "member" } do
         expect.equal("PONG\n", machine():succeed(ping, { user = user }))
       end
-      expect.falsy(machine():exec(ping, { user = "stranger" }).stdout:find "PONG")
+      expect.falsy((machine():exec(ping, { user = "stranger" }).stdout:find "PONG"))
     end)
   end
 end)
