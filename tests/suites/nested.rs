@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use vmoon_tests::nested::command::missing;
+use vmoon_tests::nested::command::{directly, missing};
 use vmoon_tests::process::{Ended, run, run_with_input, start};
 use vmoon_tests::{debian, project, skip};
 
@@ -38,52 +38,67 @@ fn script(path: &str, seconds: u64) -> Option<Ended> {
     }
     let _alone = alone();
     let limit = seconds.to_string();
-    let mut command = nested(&["--timeout", &limit, "--", "run", path]);
-    let ended = run(&mut command, Duration::from_secs(seconds + 60));
+    let once = || {
+        let mut command = nested(&["--timeout", &limit, "--", "run", path]);
+        run(&mut command, Duration::from_secs(seconds + 60))
+    };
+    let mut ended = once();
+    if !directly() && looks_like_the_emulator(&ended) {
+        println!("{path} is run once more; the first time it ended so:\n{ended}");
+        ended = once();
+    }
     ended.expect_status(0);
     println!("{ended}");
     Some(ended)
 }
 
+/// About one run in fifteen, an inner Linux on QEMU 7.2's emulated SVM triple-faults or stands still,
+/// at no place in particular and without a snapshot too. No processor does that, and QEMU without
+/// the nesting does not: a second run tells it from a flaw of the script's or of vmoon's.
+fn looks_like_the_emulator(ended: &Ended) -> bool {
+    const TIMED_OUT: i32 = 124;
+    ended.status == TIMED_OUT || format!("{ended}").contains("triple fault")
+}
+
 #[test]
 fn linux() {
-    let Some(ended) = script("tests/nested/linux.lua", 600) else { return };
+    let Some(ended) = script("tests/nested/linux.lua", 300) else { return };
     assert!(ended.stdout.ends_with("all cases hold\n"), "{ended}");
 }
 
 #[test]
 fn vcpus() {
-    let Some(ended) = script("tests/nested/vcpus.lua", 600) else { return };
+    let Some(ended) = script("tests/nested/vcpus.lua", 300) else { return };
     assert!(ended.stdout.ends_with("all cases hold\n"), "{ended}");
 }
 
 #[test]
 fn devices() {
-    let Some(ended) = script("tests/nested/devices.lua", 600) else { return };
+    let Some(ended) = script("tests/nested/devices.lua", 300) else { return };
     assert!(ended.stdout.ends_with("all cases hold\n"), "{ended}");
 }
 
 #[test]
 fn faults() {
-    let Some(ended) = script("tests/nested/faults.lua", 600) else { return };
+    let Some(ended) = script("tests/nested/faults.lua", 300) else { return };
     assert!(ended.stdout.ends_with("all cases hold\n"), "{ended}");
 }
 
 #[test]
 fn files() {
-    let Some(ended) = script("tests/nested/files.lua", 600) else { return };
+    let Some(ended) = script("tests/nested/files.lua", 300) else { return };
     assert!(ended.stdout.ends_with("all cases hold\n"), "{ended}");
 }
 
 #[test]
 fn saved() {
-    let Some(ended) = script("tests/nested/saved.lua", 600) else { return };
+    let Some(ended) = script("tests/nested/saved.lua", 300) else { return };
     assert!(ended.stdout.ends_with("all cases hold\n"), "{ended}");
 }
 
 #[test]
 fn waits() {
-    let Some(ended) = script("tests/nested/waits.lua", 600) else { return };
+    let Some(ended) = script("tests/nested/waits.lua", 300) else { return };
     assert!(ended.stdout.ends_with("all cases hold\n"), "{ended}");
 }
 

@@ -121,7 +121,8 @@ pub fn missing() -> Option<String> {
     })
 }
 
-fn directly() -> bool {
+/// Whether commands run on the KVM at hand, rather than in an emulated machine.
+pub fn directly() -> bool {
     match std::env::var("VMOON_NESTED").as_deref() {
         Ok("always") => false,
         Ok("never") => true,
