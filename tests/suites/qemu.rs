@@ -3,6 +3,7 @@
 #![cfg(target_os = "linux")]
 
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use vmoon_tests::process::{run, vmoon};
@@ -46,13 +47,21 @@ fn folder(path: &str) {
     }
 }
 
+/// One at a time: beside each other they are slow enough for their deadlines.
+fn alone() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[test]
 fn every_script_holds() {
+    let _alone = alone();
     folder("tests/scripts");
 }
 
 #[test]
 fn every_example_runs() {
+    let _alone = alone();
     if let Some(missing) = skip::without_linux() {
         return skip::skip("examples with qemu", &missing);
     }
@@ -62,6 +71,7 @@ fn every_example_runs() {
 /// A distribution from its own disk, which the example wants as an argument.
 #[test]
 fn debian_runs_without_nesting() {
+    let _alone = alone();
     let missing = skip::without_linux().or_else(debian::missing);
     if let Some(missing) = missing {
         return skip::skip("Debian with qemu", &missing);
@@ -75,6 +85,7 @@ fn debian_runs_without_nesting() {
 /// Tests of the NixOS project as suites: one machine for all, on the same disk.
 #[test]
 fn suites_after_nixos_hold() {
+    let _alone = alone();
     let missing = skip::without_linux().or_else(debian::missing);
     if let Some(missing) = missing {
         return skip::skip("examples/nixos", &missing);
@@ -88,6 +99,7 @@ fn suites_after_nixos_hold() {
 
 #[test]
 fn linux_scripts_hold_without_nesting() {
+    let _alone = alone();
     if let Some(missing) = skip::without_linux() {
         return skip::skip("Linux with qemu", &missing);
     }

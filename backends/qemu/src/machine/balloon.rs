@@ -76,7 +76,9 @@ impl Balloon {
         self.look = Some(Instant::now() + self.pause);
     }
 
-    fn set_actual(&self, actual: Bytes) {
+    /// Takes on what QEMU answers.
+    fn hear(&self, answer: &Value) {
+        let Some(actual) = answer["actual"].as_u64().map(Bytes) else { return };
         self.level.send_if_modified(|level| {
             let changed = level.actual != actual;
             level.actual = actual;
@@ -101,10 +103,12 @@ impl Actor {
         Ok(())
     }
 
-    pub(super) fn balloon_changed(&mut self, data: &Value) {
-        if let Some(actual) = data["actual"].as_u64() {
-            self.balloon.set_actual(Bytes(actual));
-        }
+    /// QEMU says that the balloon has changed. It holds that back for up to a second, so it may tell
+    /// of what was before a restore: what is true now is asked for.
+    pub(super) fn balloon_changed(&mut self) {
+        let now = Instant::now();
+        self.balloon.moving.get_or_insert(now);
+        self.balloon.look = Some(now);
     }
 
     /// Has the guest asked for its figures.
@@ -164,7 +168,7 @@ impl Actor {
         self.balloon.waiting.retain(|waiting| !waiting.reply.is_closed());
         if self.balloon.moving.is_some() {
             if let Ok(level) = self.ask("query-balloon") {
-                self.balloon_changed(&level);
+                self.balloon.hear(&level);
             }
             if self.balloon.has_arrived() {
                 self.balloon.moving = None;

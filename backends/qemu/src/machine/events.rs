@@ -14,7 +14,7 @@ impl Actor {
         match event.name.as_str() {
             "GUEST_PANICKED" => self.end(State::Crashed, "the guest panicked"),
             "SHUTDOWN" => self.shut_down(&event),
-            "BALLOON_CHANGE" => self.balloon_changed(&event.data),
+            "BALLOON_CHANGE" => self.balloon_changed(),
             "BLOCK_IO_ERROR" => tracing::warn!(data = %event.data, "a disk failed"),
             _ => {}
         }

@@ -79,7 +79,7 @@ pub(super) struct Qemu {
     /// Where keys go: the serial port and the virtio console.
     pub(super) keyboards: Keyboards,
     jobs: u64,
-    _attendant: Attendant,
+    attendant: Attendant,
 }
 
 /// What is typed on.
@@ -111,7 +111,13 @@ impl Qemu {
         let sockets = Sockets { serial, console, entropy, disks };
         let attendant = Attendant::start(reach, sockets, served)?;
         let asker = Asker::new(monitor);
-        Ok(Self { number, asker, process, keyboards, jobs: 0, _attendant: attendant })
+        Ok(Self { number, asker, process, keyboards, jobs: 0, attendant })
+    }
+
+    /// Waits until what the stopped guest's devices asked for has been answered: an answer that is
+    /// late would be drawn from the source of the life that begins.
+    pub(super) fn settle(&self) {
+        self.attendant.settle();
     }
 
     /// Whether a message is of this process.

@@ -5,6 +5,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::eventfd::EventFd;
@@ -43,6 +44,8 @@ impl Served {
 #[derive(Debug)]
 pub(crate) struct Attendant {
     stop: Arc<EventFd>,
+    /// Another name for the socket on which entropy is asked for.
+    entropy: UnixStream,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -61,6 +64,7 @@ impl Attendant {
         let stop = Arc::new(EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC)?);
         let epoll = Epoll::new()?;
         let told = stop.clone();
+        let entropy = sockets.entropy.try_clone()?;
         let thread = std::thread::Builder::new().name("qemu".to_owned()).spawn(move || {
             let mut round = match Round::new(epoll, &reach, sockets, &served, &told) {
                 Ok(round) => round,
@@ -73,7 +77,21 @@ impl Attendant {
                 tracing::error!(%error, "QEMU is not served any more");
             }
         })?;
-        Ok(Self { stop, thread: Some(thread) })
+        Ok(Self { stop, entropy, thread: Some(thread) })
+    }
+
+    /// Waits until no request for entropy lies unread. The guest has stopped, so none follow.
+    pub(crate) fn settle(&self) {
+        const LOOK: Duration = Duration::from_millis(1);
+        const LOOKS: u32 = 1000;
+        for _ in 0..LOOKS {
+            match rustix::io::ioctl_fionread(&self.entropy) {
+                Ok(0) => return,
+                Ok(_) => std::thread::sleep(LOOK),
+                Err(error) => return tracing::debug!(%error, "the entropy socket cannot be asked"),
+            }
+        }
+        tracing::warn!("requests for entropy stay unanswered");
     }
 }
 
