@@ -22,12 +22,13 @@ static void ask(struct virtio_device *device)
     VIRTIO_PUBLISH(device, 0, entropy_queue, (u16)(entropy_queue.available.index + 1));
 }
 
+static void entropy_found(void) { entropy_due = true; }
+
 static void entropy_init(u64 base)
 {
     virtio_begin(&entropy, base, 0);
     VIRTIO_QUEUE(&entropy, 0, entropy_queue);
     virtio_ready(&entropy);
-    entropy_due = true;
     ask(&entropy);
 }
 

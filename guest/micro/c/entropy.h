@@ -2,6 +2,8 @@
 #pragma once
 #include "types.h"
 
+/* There is a device: from here on its answer is due. */
+static void entropy_found(void);
 static void entropy_init(u64 base);
 static void entropy_interrupt(void);
 /* Whether an answer is still due. */

@@ -77,10 +77,13 @@ static void find_devices(struct found found[20])
 
 static void set_up_others(const struct found found[20])
 {
-    /* Before the first poll: a command that comes then may want the disk. */
+    /* Before the first poll: a command that comes then may want the disk, or randomness. */
     if (found[VIRTIO_BLOCK].base != 0) {
         apic_route(found[VIRTIO_BLOCK].gsi, IRQ_BLOCK);
         block_found(found[VIRTIO_BLOCK].base);
+    }
+    if (found[VIRTIO_ENTROPY].base != 0) {
+        entropy_found();
     }
     if (found[VIRTIO_BALLOON].base != 0) {
         apic_route(found[VIRTIO_BALLOON].gsi, IRQ_BALLOON);

@@ -1,12 +1,15 @@
 //! From the first instruction to `Ready`, and to the end.
 
+use std::sync::atomic::Ordering;
+
 use vmoon_protocol::message::Life;
 use vmoon_protocol::watch::{Unit, Watch};
 use vmoon_protocol::{AGENT_PORT, Kind};
 
 use crate::host::{BUF_ALLOC, Host, bytes_of, exec_frame, shell};
 use crate::machine::{End, wait};
-use crate::vsock::{CREDIT_REQUEST, CREDIT_UPDATE, Packet, REQUEST, RST, RW, Vsock};
+use crate::registers::{MUTE_BALLOON, MUTE_ENTROPY};
+use crate::vsock::{CREDIT_REQUEST, CREDIT_UPDATE, Packet, REQUEST, RESPONSE, RST, RW, Vsock};
 
 #[test]
 fn boots_and_announces_itself() {
@@ -58,6 +61,29 @@ fn control(host: &Host, data: Vec<u8>) -> Packet {
         data,
         ..Packet::default()
     }
+}
+
+/// The guest answers while it sets up its devices, so it may be asked before it has heard of entropy.
+#[test]
+fn randomness_waits_for_entropy_however_early_it_is_asked_for() {
+    let devices = [MUTE_BALLOON, MUTE_ENTROPY]
+        .map(|(base, gsi)| format!("virtio_mmio.device=4K@{base:#x}:{gsi}"));
+    let Some(vsock) = Vsock::boot(true, &devices.join(" ")) else { return };
+    let mut host = Host::beside(vsock);
+    host.control = host.vsock.receive().guest_port;
+    let early = host.stream(AGENT_PORT, BUF_ALLOC);
+    let packets = [
+        host.control_response(),
+        early.packet(REQUEST, Vec::new()),
+        early.packet(RW, exec_frame(1, &shell("random 16"))),
+    ];
+    host.vsock.send_all(&packets);
+    host.machine().shared.released.store(true, Ordering::Release);
+    let mut later = host.command();
+    assert_eq!(host.succeed(&mut later, "echo here"), "here\n");
+    assert_eq!(host.packet_for(&early).op, RESPONSE);
+    let printed = |packet: &Packet| packet.host_port == early.host_port && packet.op == RW;
+    assert!(!host.inbox.iter().any(printed), "it did not wait: {:?}", host.inbox);
 }
 
 #[test]

@@ -49,10 +49,14 @@ impl Host {
     }
 
     pub(crate) fn boot_with(event_idx: bool, cmdline: &str) -> Option<Self> {
-        let vsock = Vsock::boot(event_idx, cmdline)?;
-        let mut host = Self { vsock, control: 0, inbox: VecDeque::new(), next_port: 5000 };
+        let mut host = Self::beside(Vsock::boot(event_idx, cmdline)?);
         host.accept_control();
         Some(host)
+    }
+
+    /// A host that has not answered the guest yet.
+    pub(crate) fn beside(vsock: Vsock) -> Self {
+        Self { vsock, control: 0, inbox: VecDeque::new(), next_port: 5000 }
     }
 
     /// Waits for the guest to dial, accepts, and reads `Ready`.
@@ -60,13 +64,7 @@ impl Host {
         let request = self.vsock.receive();
         assert_eq!((request.op, request.host_port), (REQUEST, AGENT_PORT));
         self.control = request.guest_port;
-        self.vsock.send(&Packet {
-            host_port: AGENT_PORT,
-            guest_port: self.control,
-            op: RESPONSE,
-            buf_alloc: BUF_ALLOC,
-            ..Packet::default()
-        });
+        self.vsock.send(&self.control_response());
         let announcement = self.vsock.receive();
         assert_eq!(announcement.op, RW);
         let mut decoder = Decoder::new();
@@ -77,16 +75,31 @@ impl Host {
         assert_eq!((ready.version, ready.guest.as_str()), (vmoon_protocol::VERSION, "micro"));
     }
 
+    /// What accepts the control connection.
+    pub(crate) fn control_response(&self) -> Packet {
+        Packet {
+            host_port: AGENT_PORT,
+            guest_port: self.control,
+            op: RESPONSE,
+            buf_alloc: BUF_ALLOC,
+            ..Packet::default()
+        }
+    }
+
     pub(crate) fn machine(&self) -> &Machine {
         &self.vsock.machine
     }
 
-    /// Opens a connection to a port of the guest; none when it refuses.
-    pub(crate) fn connect(&mut self, guest_port: u32, buf_alloc: u32) -> Option<Stream> {
+    /// A connection that nobody has asked the guest for.
+    pub(crate) fn stream(&mut self, guest_port: u32, buf_alloc: u32) -> Stream {
         let host_port = self.next_port;
         self.next_port += 1;
-        let stream =
-            Stream { host_port, guest_port, received: 0, buf_alloc, decoder: Decoder::new() };
+        Stream { host_port, guest_port, received: 0, buf_alloc, decoder: Decoder::new() }
+    }
+
+    /// Opens a connection to a port of the guest; none when it refuses.
+    pub(crate) fn connect(&mut self, guest_port: u32, buf_alloc: u32) -> Option<Stream> {
+        let stream = self.stream(guest_port, buf_alloc);
         self.vsock.send(&stream.packet(REQUEST, Vec::new()));
         (self.packet_for(&stream).op == RESPONSE).then_some(stream)
     }

@@ -1,5 +1,6 @@
 //! A virtual machine with one vCPU, as `vmoon-kvm` boots the micro guest.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -11,7 +12,7 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 use vmm_sys_util::eventfd::EventFd;
 use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler};
 
-use crate::registers::{BASE, GSI, Registers};
+use crate::registers::{BASE, GSI, MUTE_BALLOON, MUTE_ENTROPY, Registers};
 
 const RAM: usize = 32 << 20;
 const GDT: u64 = 0x500;
@@ -21,6 +22,8 @@ const COMMAND_LINE: u64 = 0x2_0000;
 const POWER_OFF: u16 = 0x600;
 const PANIC: u16 = 0x505;
 const SERIAL: u16 = 0x3f8;
+/// Which page an address is in: devices have one each.
+const PAGE: u64 = !0xfff;
 
 /// How the guest ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +40,17 @@ pub(crate) struct Shared {
     pub(crate) registers: Mutex<Registers>,
     pub(crate) console: Mutex<Vec<u8>>,
     pub(crate) end: Mutex<Option<End>>,
+    /// Until this is set the guest waits where it first writes to a device that does nothing.
+    pub(crate) released: AtomicBool,
     stop: AtomicBool,
+}
+
+impl Shared {
+    fn wait_for_release(&self) {
+        while !self.released.load(Ordering::Acquire) && !self.stop.load(Ordering::Acquire) {
+            std::thread::sleep(Duration::from_micros(50));
+        }
+    }
 }
 
 /// The machine; dropping it stops the vCPU.
@@ -90,6 +103,7 @@ impl Machine {
             registers: Mutex::new(Registers::new(features)),
             console: Mutex::default(),
             end: Mutex::default(),
+            released: AtomicBool::new(false),
             stop: AtomicBool::new(false),
         });
         register_signal_handler(SIGRTMIN(), ignore).unwrap();
@@ -206,6 +220,8 @@ fn enter(vcpu: &VcpuFd, memory: &GuestMemoryMmap, entry: u64) {
 }
 
 fn run(mut vcpu: VcpuFd, shared: &Shared) {
+    let mute = [MUTE_BALLOON, MUTE_ENTROPY];
+    let mut mute = HashMap::from(mute.map(|(base, _)| (base, Registers::mute(base))));
     let end = loop {
         if shared.stop.load(Ordering::Acquire) {
             return;
@@ -217,12 +233,20 @@ fn run(mut vcpu: VcpuFd, shared: &Shared) {
             Ok(VcpuExit::IoOut(POWER_OFF, _)) => break End::PowerOff,
             Ok(VcpuExit::IoOut(PANIC, _)) => break End::Panic,
             Ok(VcpuExit::MmioRead(address, data)) if data.len() == 4 => {
-                let value = shared.registers.lock().unwrap().read(address.wrapping_sub(BASE));
+                let value = match mute.get(&(address & PAGE)) {
+                    Some(device) => device.read(address & !PAGE),
+                    None => shared.registers.lock().unwrap().read(address.wrapping_sub(BASE)),
+                };
                 data.copy_from_slice(&value.to_le_bytes());
             }
             Ok(VcpuExit::MmioWrite(address, data)) if data.len() == 4 => {
                 let value = u32::from_le_bytes([data[0], data[1], data[2], data[3]]);
-                shared.registers.lock().unwrap().write(address.wrapping_sub(BASE), value);
+                if let Some(device) = mute.get_mut(&(address & PAGE)) {
+                    shared.wait_for_release();
+                    device.write(address & !PAGE, value);
+                } else {
+                    shared.registers.lock().unwrap().write(address.wrapping_sub(BASE), value);
+                }
             }
             Ok(VcpuExit::IoOut(..) | VcpuExit::IoIn(..) | VcpuExit::Intr) => {}
             Ok(VcpuExit::Shutdown) => break End::TripleFault,

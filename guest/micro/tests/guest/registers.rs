@@ -1,4 +1,5 @@
-//! virtio-mmio registers (virtio 1.3 section 4.2.2) of a vsock device.
+//! virtio-mmio registers (virtio 1.3 section 4.2.2): of a vsock device, and of devices that do
+//! nothing.
 
 /// Where the device's registers lie.
 pub(crate) const BASE: u64 = 0xd000_0000;
@@ -9,6 +10,16 @@ pub(crate) const GUEST_CID: u64 = 42;
 
 pub(crate) const EVENT_IDX: u64 = 1 << 29;
 pub(crate) const VERSION_1: u64 = 1 << 32;
+
+/// Where a balloon device would have its registers, which nobody serves, and its interrupt.
+pub(crate) const MUTE_BALLOON: (u64, u32) = (BASE + 0x1000, GSI + 1);
+/// The same of an entropy device.
+pub(crate) const MUTE_ENTROPY: (u64, u32) = (BASE + 0x2000, GSI + 2);
+
+/// Kinds of devices (virtio 1.3 section 5).
+const ENTROPY: u32 = 4;
+const BALLOON: u32 = 5;
+const VSOCK: u32 = 19;
 
 /// What the driver told about a queue.
 #[derive(Clone, Copy, Debug, Default)]
@@ -23,6 +34,7 @@ pub(crate) struct QueueAddresses {
 /// The registers, as a vCPU sees them.
 #[derive(Clone, Debug)]
 pub(crate) struct Registers {
+    kind: u32,
     pub(crate) offered: u64,
     pub(crate) accepted: u64,
     pub(crate) status: u32,
@@ -36,7 +48,17 @@ pub(crate) struct Registers {
 
 impl Registers {
     pub(crate) fn new(offered: u64) -> Self {
+        Self::of(VSOCK, offered)
+    }
+
+    /// Of the device that does nothing at this address.
+    pub(crate) fn mute(base: u64) -> Self {
+        Self::of(if base == MUTE_BALLOON.0 { BALLOON } else { ENTROPY }, VERSION_1)
+    }
+
+    fn of(kind: u32, offered: u64) -> Self {
         Self {
+            kind,
             offered,
             accepted: 0,
             status: 0,
@@ -58,7 +80,7 @@ impl Registers {
         match offset {
             0x000 => 0x7472_6976,
             0x004 => 2,
-            0x008 => 19,
+            0x008 => self.kind,
             0x010 => half(self.offered, self.device_select),
             0x034 => 128,
             0x044 => u32::from(self.queues[self.queue_select].ready),
