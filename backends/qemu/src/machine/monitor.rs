@@ -1,7 +1,7 @@
 //! A machine's QEMU process as its thread talks to it.
 
 use std::collections::VecDeque;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ use vmoon_core::{Code, Error, Result};
 use super::command::{Mailbox, Message};
 use crate::process::qmp::{self, Asker, Event, Said};
 use crate::process::{Process, Reach};
-use crate::serve::{Attendant, Channels, Served, Sockets};
+use crate::serve::{Attendant, Channels, EntropyServer, Served, Sockets};
 
 /// How long QEMU has for any answer. It stops processors and writes small files; a host that is
 /// out of breath may be slow.
@@ -108,16 +108,16 @@ impl Qemu {
             // The machine may be gone.
             let _ = mailbox.0.send(Message::Silent(number));
         })?;
+        let entropy = Arc::new(EntropyServer::new(entropy, served.entropy.clone()));
         let sockets = Sockets { serial, console, entropy, disks };
         let attendant = Attendant::start(reach, sockets, served)?;
         let asker = Asker::new(monitor);
         Ok(Self { number, asker, process, keyboards, jobs: 0, attendant })
     }
 
-    /// Waits until what the stopped guest's devices asked for has been answered: an answer that is
-    /// late would be drawn from the source of the life that begins.
-    pub(super) fn settle(&self) {
-        self.attendant.settle();
+    /// The thread that serves it.
+    pub(super) fn attendant(&self) -> &Attendant {
+        &self.attendant
     }
 
     /// Whether a message is of this process.

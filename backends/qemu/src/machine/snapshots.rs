@@ -199,7 +199,7 @@ impl Actor {
     /// Puts everything back; how many pages that took. The guest does not run.
     fn go_back(&mut self, target: &Arc<Frozen>, mode: RestoreMode) -> Result<u64> {
         if let Some(qemu) = &self.qemu {
-            qemu.settle();
+            qemu.attendant().answer_entropy();
         }
         let OwnState { vsock, disks, entropy, balloon, .. } = &target.state;
         if let (Some(mut vhost), Some(state)) = (self.served.vhost(), vsock) {

@@ -5,7 +5,6 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::eventfd::EventFd;
@@ -14,7 +13,7 @@ use vmoon_virtio::block::Disk;
 use vmoon_virtio::entropy::EntropyHost;
 
 use super::disk::Server;
-use super::entropy;
+use super::entropy::EntropyServer;
 use crate::process::Reach;
 use crate::vhost::Vhost;
 
@@ -44,8 +43,7 @@ impl Served {
 #[derive(Debug)]
 pub(crate) struct Attendant {
     stop: Arc<EventFd>,
-    /// Another name for the socket on which entropy is asked for.
-    entropy: UnixStream,
+    entropy: Arc<EntropyServer>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -54,7 +52,7 @@ pub(crate) struct Attendant {
 pub(crate) struct Sockets {
     pub(crate) serial: UnixStream,
     pub(crate) console: UnixStream,
-    pub(crate) entropy: UnixStream,
+    pub(crate) entropy: Arc<EntropyServer>,
     pub(crate) disks: Vec<UnixStream>,
 }
 
@@ -64,7 +62,7 @@ impl Attendant {
         let stop = Arc::new(EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC)?);
         let epoll = Epoll::new()?;
         let told = stop.clone();
-        let entropy = sockets.entropy.try_clone()?;
+        let entropy = sockets.entropy.clone();
         let thread = std::thread::Builder::new().name("qemu".to_owned()).spawn(move || {
             let mut round = match Round::new(epoll, &reach, sockets, &served, &told) {
                 Ok(round) => round,
@@ -80,18 +78,12 @@ impl Attendant {
         Ok(Self { stop, entropy, thread: Some(thread) })
     }
 
-    /// Waits until no request for entropy lies unread. The guest has stopped, so none follow.
-    pub(crate) fn settle(&self) {
-        const LOOK: Duration = Duration::from_millis(1);
-        const LOOKS: u32 = 1000;
-        for _ in 0..LOOKS {
-            match rustix::io::ioctl_fionread(&self.entropy) {
-                Ok(0) => return,
-                Ok(_) => std::thread::sleep(LOOK),
-                Err(error) => return tracing::debug!(%error, "the entropy socket cannot be asked"),
-            }
+    /// Answers what the stopped guest's device has asked for: later it would be answered from the
+    /// source of the life that begins.
+    pub(crate) fn answer_entropy(&self) {
+        if let Err(error) = self.entropy.serve() {
+            tracing::debug!(%error, "entropy is not asked for any more");
         }
-        tracing::warn!("requests for entropy stay unanswered");
     }
 }
 
@@ -234,9 +226,7 @@ impl<'a> Round<'a> {
             }
             Wakeup::Serial => (sockets.serial.as_raw_fd(), print(&mut sockets.serial, served)),
             Wakeup::Console => (sockets.console.as_raw_fd(), print(&mut sockets.console, served)),
-            Wakeup::Entropy => {
-                (sockets.entropy.as_raw_fd(), entropy::serve(&mut sockets.entropy, &served.entropy))
-            }
+            Wakeup::Entropy => (sockets.entropy.as_raw_fd(), sockets.entropy.serve()),
             Wakeup::Disk(index) => match servers.get_mut(index).zip(sockets.disks.get_mut(index)) {
                 Some((server, socket)) => (socket.as_raw_fd(), server.serve(socket)),
                 None => return,

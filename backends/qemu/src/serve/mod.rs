@@ -8,3 +8,4 @@ mod entropy;
 
 pub(crate) use attendant::{Attendant, Served, Sockets};
 pub(crate) use channels::{Channels, Ends};
+pub(crate) use entropy::EntropyServer;
