@@ -133,6 +133,9 @@ impl Plan {
         if let Some(room) = &self.room {
             host.share(room);
         }
+        if settings.artifacts.is_some() {
+            host.keep_transcripts();
+        }
         self.hosts().push(host.clone());
         let config = Config {
             host: host.clone(),

@@ -20,7 +20,7 @@ impl Vm {
     /// `guest.stopped`; `vsock.reset` when a restore came between.
     pub async fn exec(&self, request: ExecRequest) -> Result<ExecResult> {
         let agent = self.commandable()?;
-        let what = format!("exec {:?}", request.describe());
+        let what = self.transcript.describe(|| format!("exec {:?}", request.describe()));
         self.transcript.note(what, agent.exec(request)).await
     }
 
@@ -30,7 +30,7 @@ impl Vm {
     /// Those of [`Vm::exec`].
     pub async fn spawn(&self, request: ExecRequest) -> Result<Process> {
         let agent = self.commandable()?;
-        let what = format!("spawn {:?}", request.describe());
+        let what = self.transcript.describe(|| format!("spawn {:?}", request.describe()));
         self.transcript.note(what, agent.spawn(request)).await
     }
 
@@ -45,7 +45,8 @@ impl Vm {
         let what = describe(&watch);
         let came = race::against_end(self.machine.as_ref(), agent.watch(&watch, &observed));
         let waited = self.within(timeout, &what, came);
-        let outcome = self.transcript.note(format!("wait for {what}"), waited).await;
+        let noted = self.transcript.describe(|| format!("wait for {what}"));
+        let outcome = self.transcript.note(noted, waited).await;
         outcome.map_err(|error| match observed.last() {
             Some(last) if error.code() == Code::VmTimeout => {
                 error.with_message_suffix(&format!(": {last}")).with_detail("observed", last)

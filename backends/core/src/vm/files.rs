@@ -78,7 +78,7 @@ impl Vm {
                     .with_detail("vm", self.name()))
             })
         };
-        self.transcript.note(what.to_owned(), work).await
+        self.transcript.note(self.transcript.describe(|| what.to_owned()), work).await
     }
 }
 

@@ -1,5 +1,6 @@
 //! Makes machines and knows those that live.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Once, OnceLock, PoisonError, Weak};
 
 use tokio::sync::watch;
@@ -31,6 +32,8 @@ pub struct Host {
     told: Once,
     /// The memory that it shares with other hosts.
     room: OnceLock<Tenant>,
+    /// Whether machines note what they are asked for.
+    transcripts: AtomicBool,
     pub(super) works: Works,
 }
 
@@ -39,8 +42,8 @@ pub struct Host {
 pub(super) struct Leases {
     pub(super) name: NameLease,
     pub(super) cid: CidLease,
-    #[allow(dead_code, reason = "it is held, not looked at")]
-    place: Option<Place>,
+    /// Room beside the guests of other hosts.
+    pub(super) _place: Option<Place>,
 }
 
 impl Leases {
@@ -70,6 +73,7 @@ impl Host {
             births: watch::Sender::default(),
             told: Once::new(),
             room: OnceLock::new(),
+            transcripts: AtomicBool::new(false),
             works: Works::default(),
         })
     }
@@ -78,6 +82,15 @@ impl Host {
     /// machines.
     pub fn share(&self, room: &Arc<Room>) {
         let _ = self.room.set(room.tenant());
+    }
+
+    /// Lets machines that are made from now on keep a transcript.
+    pub fn keep_transcripts(&self) {
+        self.transcripts.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn keeps_transcripts(&self) -> bool {
+        self.transcripts.load(Ordering::Relaxed)
     }
 
     /// Waits until there is room for a guest of this host beside those of others, and takes it;
@@ -122,7 +135,7 @@ impl Host {
         }
         let name = self.names.lease(spec.name.as_deref())?;
         let cid = self.cids.lease(spec.vsock.and_then(|vsock| vsock.cid))?;
-        let leases = Leases { name, cid, place: self.reserve(spec.memory).await };
+        let leases = Leases { name, cid, _place: self.reserve(spec.memory).await };
         let identity = leases.identity();
         let spec = Arc::new(spec);
         let boot = {
@@ -221,7 +234,7 @@ impl Host {
         Ok(Leases {
             name: self.names.lease_fork(parent),
             cid: self.cids.lease(None)?,
-            place: self.reserve(memory).await,
+            _place: self.reserve(memory).await,
         })
     }
 }

@@ -57,6 +57,7 @@ pub(super) struct Parts {
 impl Vm {
     pub(super) fn new(parts: Parts) -> Self {
         let forked = parts.origin.is_some();
+        let transcript = Transcript::new(parts.host.keeps_transcripts());
         Self {
             status: parts.machine.watch(),
             host: parts.host,
@@ -70,7 +71,7 @@ impl Vm {
             leases: Mutex::new(Some(parts.leases)),
             started: Mutex::new(forked.then(Instant::now)),
             closed: AtomicBool::new(false),
-            transcript: Transcript::new(),
+            transcript,
             restored_at: AtomicU64::new(0),
         }
     }
@@ -136,7 +137,7 @@ impl Vm {
         self.console().since(self.restored_at.load(Ordering::Relaxed)).0
     }
 
-    /// What the machine was asked for, and what became of it.
+    /// What the machine was asked for, and what became of it; empty unless its host keeps that.
     pub fn transcript(&self) -> &Transcript {
         &self.transcript
     }

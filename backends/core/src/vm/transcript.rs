@@ -15,9 +15,11 @@ const CAPACITY: usize = 256;
 /// How much of an output is kept, in bytes: its end.
 const TAIL: usize = 512;
 
-/// The newest commands, waits, copies, snapshots and restores of a machine.
+/// The newest commands, waits, copies, snapshots and restores of a machine, where its host keeps
+/// them: see [`super::Host::keep_transcripts`].
 #[derive(Debug)]
 pub struct Transcript {
+    kept: bool,
     began: Instant,
     entries: Mutex<Entries>,
 }
@@ -39,17 +41,23 @@ struct Entry {
 }
 
 impl Transcript {
-    pub(super) fn new() -> Self {
-        Self { began: Instant::now(), entries: Mutex::default() }
+    pub(super) fn new(kept: bool) -> Self {
+        Self { kept, began: Instant::now(), entries: Mutex::default() }
+    }
+
+    /// What is about to be done, in words, where anybody wants to know.
+    pub(super) fn describe(&self, what: impl FnOnce() -> String) -> Option<String> {
+        self.kept.then(what)
     }
 
     /// Waits for `work`, and notes what it was and how it ended; also that nobody waited for its
     /// end.
     pub(super) async fn note<T: Noted>(
         &self,
-        what: String,
+        what: Option<String>,
         work: impl Future<Output = Result<T>>,
     ) -> Result<T> {
+        let Some(what) = what else { return work.await };
         let open = Open { transcript: self, began: Instant::now(), what: Some(what) };
         let ended = work.await;
         open.end(&ended);
@@ -172,14 +180,15 @@ mod tests {
 
     #[tokio::test]
     async fn tells_what_ended_how_and_what_was_given_up() {
-        let transcript = Transcript::new();
+        let transcript = Transcript::new(true);
         let result =
             ExecResult { code: 3, stdout: b"one\ntwo\n".to_vec(), ..ExecResult::default() };
         let work = std::future::ready(Ok(result));
-        transcript.note("exec \"a\"".to_owned(), work).await.unwrap();
+        transcript.note(Some("exec \"a\"".to_owned()), work).await.unwrap();
         let work = std::future::ready(Err::<(), _>(Error::new(Code::VmState, "it is paused")));
-        transcript.note("exec \"b\"".to_owned(), work).await.unwrap_err();
-        let abandoned = transcript.note("wait".to_owned(), std::future::pending::<Result<()>>());
+        transcript.note(Some("exec \"b\"".to_owned()), work).await.unwrap_err();
+        let abandoned =
+            transcript.note(Some("wait".to_owned()), std::future::pending::<Result<()>>());
         tokio::time::timeout(Duration::from_millis(1), abandoned).await.unwrap_err();
         let text = transcript.text();
         let lines: Vec<&str> = text.lines().collect();
@@ -190,11 +199,19 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn is_empty_where_nobody_keeps_it() {
+        let transcript = Transcript::new(false);
+        let what = transcript.describe(|| unreachable!("nobody wants to know"));
+        transcript.note(what, std::future::ready(Ok(()))).await.unwrap();
+        assert_eq!(transcript.text(), "");
+    }
+
+    #[tokio::test]
     async fn keeps_the_newest() {
-        let transcript = Transcript::new();
+        let transcript = Transcript::new(true);
         for number in 0..CAPACITY + 2 {
             let work = std::future::ready(Ok(()));
-            transcript.note(format!("number {number}"), work).await.unwrap();
+            transcript.note(Some(format!("number {number}")), work).await.unwrap();
         }
         let text = transcript.text();
         assert!(text.starts_with("(2 earlier ones are not kept)\n"), "{text}");

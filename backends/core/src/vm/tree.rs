@@ -54,7 +54,8 @@ impl Vm {
             &self.backend.capabilities().snapshot,
         )?;
         let before = self.agent.as_ref().map(|agent| (agent, agent.before_snapshot()));
-        let what = format!("snapshot {:?}", name.as_deref().unwrap_or_default());
+        let named = || format!("snapshot {:?}", name.as_deref().unwrap_or_default());
+        let what = self.transcript.describe(named);
         let taken = self.machine.snapshot(SnapshotId::random());
         let image = self.transcript.note(what, taken).await?;
         let memo = before.map(|(agent, before)| agent.after_snapshot(&before));
@@ -99,8 +100,9 @@ impl Vm {
         let deterministic = options.deterministic || snapshot.deterministic;
         let held = self.agent.as_ref().map(|agent| (agent, agent.hold()));
         let options_below = backend::RestoreOptions { paused: options.paused, deterministic };
+        let what = self.transcript.describe(|| format!("restore {:?}", snapshot.name));
         let restored = self.machine.restore(snapshot.id, options_below);
-        let restored = self.transcript.note(format!("restore {:?}", snapshot.name), restored).await;
+        let restored = self.transcript.note(what, restored).await;
         if let Some((_, held)) = held {
             match &restored {
                 Ok(_) => held.rewind(&memo, !deterministic),
