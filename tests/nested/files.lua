@@ -4,10 +4,8 @@ local t = dofile((arg[0]:match "^(.*)/" or ".") .. "/../support.lua")
 
 local vm <close> = vmoon.boot { guest = "linux", memory = "256MiB", timeout = "2m" }
 
-local folder = t.trim((function()
-  local pipe <close> = io.popen "mktemp -d /tmp/files.XXXXXX"
-  return pipe:read "a"
-end)())
+local host <close> = t.folder()
+local folder <const> = host.path
 
 local function sh(script)
   local pipe = io.popen("cd '" .. folder .. "' && " .. script)
@@ -129,5 +127,4 @@ t.case("files go back with a snapshot", function()
   t.same(vm:read_file "/tmp/state", "clean", "after the restore")
 end)
 
-os.execute("rm -rf '" .. folder .. "'")
 t.finish()

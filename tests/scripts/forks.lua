@@ -86,8 +86,7 @@ t.case("with deterministic, all runs from a snapshot are the same: restores, for
     }
   end
   local runs = {}
-  -- Fewer in QEMU: on a busy host one run in a hundred draws other randomness there.
-  for _ = 1, vm.backend == "qemu" and 1 or 3 do
+  for _ = 1, 3 do
     vm:restore(snap, { deterministic = true })
     runs[#runs + 1] = run(vm)
     for _, fork in ipairs(snap:fork(2, { deterministic = true })) do

@@ -60,15 +60,23 @@ t.case("machines with several vCPUs", function()
 end)
 
 t.case("80 machines one after the other leave no file open", function()
+  -- Once before it counts: what is opened for the whole process stays.
   do local vm <close> = vmoon.boot { memory = "32MiB" } end
+  vmoon.sleep "1s"
   local before = open_files()
   for _ = 1, 80 do
     local vm <close> = vmoon.boot { memory = "32MiB" }
     local snap <close> = vm:snapshot "s"
     t.same(vm:exec("true").code, 0, "exec")
   end
-  local after = open_files()
-  assert(after <= before + 4, ("%d files open before, %d after"):format(before, after))
+  -- A machine is closed for its user at once, and for KVM in the background.
+  local deadline, after = os.time() + 20, nil
+  repeat
+    vmoon.sleep "20ms"
+    collectgarbage()
+    after = open_files()
+  until after <= before or os.time() > deadline
+  assert(after <= before, ("%d files open before, %d after"):format(before, after))
 end)
 
 t.finish()

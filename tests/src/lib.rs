@@ -6,6 +6,7 @@
 //! | [`process`] | runs a program to its end, within a deadline, and keeps what it printed |
 //! | [`suite`] | folders of `vmoon.test` files |
 //! | `processes` (Linux) | finds, watches and kills what a program has started |
+//! | [`saved`] | asks a saved snapshot whether it is whole |
 //! | [`skip`] | says why a test cannot run here; in CI that is a failure |
 //! | `debian` (Linux) | makes a root file system of Debian's, once |
 //! | `nested` (Linux) | runs `vmoon` in a machine whose KVM can run stock Linux |
@@ -22,5 +23,6 @@ pub mod process;
 #[cfg(target_os = "linux")]
 pub mod processes;
 pub mod project;
+pub mod saved;
 pub mod skip;
 pub mod suite;

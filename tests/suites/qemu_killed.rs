@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use vmoon_tests::process::{run, start, vmoon};
 use vmoon_tests::processes::{MARK, children, eventually, is_alive, kill, marked};
+use vmoon_tests::saved::READER;
 use vmoon_tests::skip;
 
 const DEADLINE: Duration = Duration::from_mins(5);
@@ -63,15 +64,6 @@ const WORK: &str = "
       local again <close> = loaded:fork()
       assert(again:succeed 'get number' == number .. '\\n')
     end";
-
-/// Loads the snapshot; its number, when it holds what it was saved with.
-const READER: &str = "
-    local snap <close> = vmoon.load(arg[1])
-    local vm <close> = snap:fork()
-    local number, sum = snap.name:match '^(%d+) (%S+)$'
-    assert(vm:succeed 'get number' == number .. '\\n', 'the number')
-    assert(vm:succeed('checksum'):match '%S+' == sum, 'the checksum')
-    print(number)";
 
 #[test]
 fn vmoon_killed_at_any_moment_leaves_nothing_and_loses_no_snapshot() {

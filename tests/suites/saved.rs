@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use vmoon_tests::process::{Ended, run, start, vmoon};
+use vmoon_tests::saved::READER;
 use vmoon_tests::skip;
 
 const DEADLINE: Duration = Duration::from_mins(1);
@@ -94,15 +95,6 @@ const WRITER: &str = "
       snap:save(arg[1])
       print(number) io.stdout:flush()
     end";
-
-/// Loads it; the number, when what it holds is what it was saved with.
-const READER: &str = "
-    local snap <close> = require('vmoon').load(arg[1])
-    local vm <close> = snap:fork()
-    local number, sum = snap.name:match '^(%d+) (%S+)$'
-    assert(vm:succeed 'get number' == number .. '\\n', 'the number')
-    assert(vm:succeed('checksum'):match '%S+' == sum, 'the checksum')
-    print(number)";
 
 #[test]
 fn a_killed_writer_leaves_the_old_snapshot_or_the_new_one() {
