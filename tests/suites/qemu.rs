@@ -2,6 +2,8 @@
 //! stock Linux, which QEMU runs where the KVM at hand cannot.
 #![cfg(target_os = "linux")]
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -106,4 +108,32 @@ fn linux_scripts_hold_without_nesting() {
     for name in ["linux", "saved"] {
         script(&format!("tests/nested/{name}.lua"));
     }
+}
+
+/// As distributions have it; it takes its time.
+const WRAPPER: &str = "#!/bin/sh\nsleep 0.2\nPATH=${PATH#*:}\nexec qemu-system-x86_64 \"$@\"\n";
+/// What is run on it.
+const SCRIPT: &str = "
+    local vm <close> = vmoon.boot { memory = '32MiB' }
+    local snap <close> = vm:snapshot()
+    vm:restore(snap)
+    print((vm:succeed('echo wrapped'):gsub('%s', '')))
+";
+
+/// Distributions wrap QEMU in a script that sets its environment: what is started becomes QEMU
+/// only later.
+#[test]
+fn a_wrapper_that_becomes_qemu_is_qemu() {
+    if let Some(missing) = skip::without_qemu() {
+        return skip::skip("a_wrapper_that_becomes_qemu_is_qemu", &missing);
+    }
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let wrapper = folder.path().join("qemu-system-x86_64");
+    std::fs::write(&wrapper, WRAPPER).expect("the wrapper is written");
+    std::fs::set_permissions(&wrapper, Permissions::from_mode(0o755)).expect("it may be run");
+    let path = std::env::var("PATH").expect("a path");
+    let mut command = vmoon(["run", "--backend", "qemu", "-e", SCRIPT]);
+    let ended = run(command.env("PATH", format!("{}:{path}", folder.path().display())), DEADLINE);
+    ended.expect_status(0);
+    assert_eq!(ended.stdout, "wrapped\n", "{ended}");
 }

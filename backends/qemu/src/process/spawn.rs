@@ -9,6 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::io::{FdFlags, fcntl_setfd};
@@ -32,7 +33,11 @@ pub(crate) struct Process {
 pub(crate) struct Reach {
     /// Where its calls arrive.
     pub(crate) listener: Listener,
-    memory: File,
+    /// The process's number, which is nobody else's before [`Process`] has waited for it.
+    number: u32,
+    /// Opened at the first call: what was started may be a wrapper that becomes QEMU only then,
+    /// and the file is bound to the memory of the program that it was opened for.
+    memory: OnceLock<File>,
     pidfd: OwnedFd,
 }
 
@@ -71,14 +76,11 @@ impl Process {
 
     fn reach(&self, socket: &UnixStream) -> io::Result<Reach> {
         let listener = Listener(receive_descriptor(socket)?);
-        let memory = File::options()
-            .read(true)
-            .write(true)
-            .open(format!("/proc/{}/mem", self.child.id()))?;
-        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        let number = self.child.id();
+        let pid = i32::try_from(number).ok().and_then(Pid::from_raw);
         let pid = pid.ok_or(io::ErrorKind::InvalidData)?;
         let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
-        Ok(Reach { listener, memory, pidfd })
+        Ok(Reach { listener, number, memory: OnceLock::new(), pidfd })
     }
 
     /// Kills it; returns once it is gone. Idempotent.
@@ -122,12 +124,21 @@ impl Drop for Process {
 impl Reach {
     /// Reads from the process's memory.
     pub(crate) fn read(&self, address: u64, bytes: &mut [u8]) -> io::Result<()> {
-        self.memory.read_exact_at(bytes, address)
+        self.memory()?.read_exact_at(bytes, address)
     }
 
     /// Writes to the process's memory.
     pub(crate) fn write(&self, address: u64, bytes: &[u8]) -> io::Result<()> {
-        self.memory.write_all_at(bytes, address)
+        self.memory()?.write_all_at(bytes, address)
+    }
+
+    fn memory(&self) -> io::Result<&File> {
+        if let Some(memory) = self.memory.get() {
+            return Ok(memory);
+        }
+        let path = format!("/proc/{}/mem", self.number);
+        let memory = File::options().read(true).write(true).open(path)?;
+        Ok(self.memory.get_or_init(|| memory))
     }
 
     /// A duplicate of one of the process's descriptors.
