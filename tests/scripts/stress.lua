@@ -25,7 +25,8 @@ t.case("256 commands at once", function()
   local memory, descriptors = host()
   at_once(256)
   local memory_after, descriptors_after = host()
-  assert(descriptors_after <= descriptors, descriptors .. " descriptors became " .. descriptors_after)
+  -- As below: a leak of one a command would be 256.
+  assert(descriptors_after <= descriptors + 4, descriptors .. " descriptors became " .. descriptors_after)
   assert(memory_after < memory + (8 << 20), memory .. " bytes became " .. memory_after)
 end)
 
