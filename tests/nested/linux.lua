@@ -149,7 +149,8 @@ end)
 
 -- Descriptors and memory of the process that serves: the parent of every command, a child of PID 1.
 local function agent()
-  local fds = tonumber(vm:succeed "ls /proc/$PPID/fd | wc -l")
+  -- A little later: the agent may still hold the command's own ends of its pipes.
+  local fds = tonumber(vm:succeed "sleep 0.2; ls /proc/$PPID/fd | wc -l")
   local kib = tonumber(vm:succeed("cat /proc/$PPID/status"):match "VmRSS:%s*(%d+)")
   return fds, kib
 end
