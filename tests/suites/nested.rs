@@ -33,13 +33,21 @@ fn unable(test: &str) -> bool {
 /// Runs a script of `tests/nested`, or an example.
 #[track_caller]
 fn script(path: &str, seconds: u64) -> Option<Ended> {
+    script_with(&[], &["run", path], seconds)
+}
+
+/// The same, with options of the runner and more arguments.
+#[track_caller]
+fn script_with(options: &[&str], arguments: &[&str], seconds: u64) -> Option<Ended> {
+    let path = arguments.last()?;
     if unable(path) {
         return None;
     }
     let _alone = alone();
     let limit = seconds.to_string();
     let once = || {
-        let mut command = nested(&["--timeout", &limit, "--", "run", path]);
+        let line = [options, &["--timeout", &limit, "--"], arguments].concat();
+        let mut command = nested(&line);
         run(&mut command, Duration::from_secs(seconds + 60))
     };
     let mut ended = once();
@@ -107,6 +115,28 @@ fn example_linux() {
     let Some(ended) = script("examples/04-linux.lua", 300) else { return };
     for line in ["and back: precious\n", "the machine is crashed\n", "stopped, graceful\n"] {
         assert!(ended.stdout.contains(line), "no {line:?}\n{ended}");
+    }
+}
+
+/// QEMU on the processor's virtualization, as on most hosts that have one: nothing else in CI runs
+/// it with `-accel kvm`, or on the kernel of a distribution.
+#[test]
+fn qemu_with_kvm() {
+    if let Some(missing) = skip::without_qemu() {
+        return skip::skip("QEMU with KVM", &missing);
+    }
+    for path in [
+        "tests/scripts/lifecycle.lua",
+        "tests/scripts/snapshots.lua",
+        "tests/scripts/vsock.lua",
+        "tests/scripts/close.lua",
+        "tests/nested/linux.lua",
+        "tests/nested/saved.lua",
+    ] {
+        let arguments = ["--log", "vmoon_qemu=debug", "run", "--backend", "qemu", path];
+        let Some(ended) = script_with(&["--qemu"], &arguments, 400) else { return };
+        assert!(ended.stdout.ends_with("all cases hold\n"), "{ended}");
+        assert!(ended.stderr.contains(" -accel kvm "), "{ended}");
     }
 }
 

@@ -14,7 +14,7 @@ use crate::project;
 
 /// How to call it.
 pub const USAGE: &str = "\
-usage: tests/nested/run [--kernel VMLINUZ --modules DIR] [--timeout SECONDS] -- ARG...
+usage: tests/nested/run [--kernel VMLINUZ --modules DIR] [--qemu] [--timeout SECONDS] -- ARG...
 
 Runs `vmoon ARG...` where KVM can run stock Linux: directly on this host if its KVM can, else in
 an emulated machine. Prints what vmoon prints and exits with its status; 124 at the timeout (600),
@@ -22,6 +22,7 @@ an emulated machine. Prints what vmoon prints and exits with its status; 124 at 
 
   --kernel VMLINUZ --modules DIR   the kernel of the guests and its /lib/modules/VERSION, in place
                                    of the newest one that is installed
+  --qemu                           the emulated machine has a QEMU, too, for `--backend qemu`
 
 VMOON_NESTED=always|never          overrides the choice
 VMOON_NESTED_MEMORY=MIB            the memory of the emulated machine (3072)
@@ -38,6 +39,7 @@ const TIMEOUT: Duration = Duration::from_mins(10);
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Options {
     kernel: Option<Kernel>,
+    qemu: bool,
     timeout: Option<Duration>,
     arguments: Vec<OsString>,
 }
@@ -76,6 +78,10 @@ fn parse(mut arguments: impl Iterator<Item = OsString>) -> Result<Option<Options
         if name == "--help" || name == "-h" {
             return Ok(None);
         }
+        if name == "--qemu" {
+            options.qemu = true;
+            continue;
+        }
         let mut value = || arguments.next().ok_or_else(|| format!("{name} needs a value"));
         match name.as_str() {
             "--kernel" => image = Some(PathBuf::from(value()?)),
@@ -106,7 +112,7 @@ fn seconds(text: &OsString) -> Result<Duration, String> {
 /// Why this host cannot run `vmoon` with stock Linux, or `None`.
 pub fn missing() -> Option<String> {
     let mut packages = Vec::new();
-    if !directly() && !machine::installed() {
+    if !directly() && machine::program().is_none() {
         packages.push("qemu-system-x86");
     }
     if Kernel::installed().is_none() {
@@ -146,6 +152,7 @@ fn run(options: &Options) -> Result<i32, String> {
         vmoon,
         arguments: &options.arguments,
         input: &input(&options.arguments)?,
+        qemu: options.qemu,
         outer: &installed,
         inner,
     })
@@ -207,10 +214,12 @@ mod tests {
 
     #[test]
     fn options_come_before_the_dashes_and_vmoons_arguments_after() {
-        let options = parsed("--kernel /k --modules /m/6.1 --timeout 2.5s -- run a.lua -- --x");
+        let options =
+            parsed("--kernel /k --modules /m/6.1 --qemu --timeout 2.5s -- run a.lua -- --x");
         let options = options.unwrap().unwrap();
         assert_eq!(options.arguments, ["run", "a.lua", "--", "--x"]);
         assert_eq!(options.timeout, Some(Duration::from_millis(2500)));
+        assert!(options.qemu);
         assert_eq!(options.kernel.unwrap().version(), "6.1");
     }
 

@@ -1,10 +1,9 @@
 //! The QEMU that emulates a machine with SVM.
 
-use std::fs::File;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -123,9 +122,8 @@ fn copy(mut from: PipeReader, mut to: impl Write + Send + 'static) -> JoinHandle
     })
 }
 
-/// Whether the emulator is installed.
-pub fn installed() -> bool {
-    std::env::var_os("PATH").is_some_and(|path| {
-        std::env::split_paths(&path).any(|directory| File::open(directory.join(QEMU)).is_ok())
-    })
+/// Where the emulator is.
+pub fn program() -> Option<PathBuf> {
+    let folders = std::env::var_os("PATH")?;
+    std::env::split_paths(&folders).map(|folder| folder.join(QEMU)).find(|path| path.is_file())
 }

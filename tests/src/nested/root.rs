@@ -8,12 +8,15 @@ use std::process::Command;
 
 use super::archive::Archive;
 use super::kernel::{IMAGE_VARIABLE, Kernel, MODULES_VARIABLE, read_module};
+use super::machine;
 use crate::project;
 
 /// Folders that hold no scripts of anybody's.
 const NOT_SCRIPTS: [&str; 5] = ["target", "proc", "sys", "dev", "node_modules"];
 /// How deep scripts are looked for below a folder.
 const DEPTH: u32 = 4;
+/// No firmware of a PC is larger, in bytes; that of other machines is.
+const FIRMWARE: u64 = 300 << 10;
 /// Variables that mean something to `vmoon` or to a script.
 const PASSED_ON: [&str; 4] = ["VMOON_", "RUST_", "NO_COLOR", "CI"];
 
@@ -26,6 +29,8 @@ pub struct Contents<'a> {
     pub arguments: &'a [std::ffi::OsString],
     /// Its standard input.
     pub input: &'a [u8],
+    /// Whether the host's QEMU comes along, to run guests on the nested machine's KVM.
+    pub qemu: bool,
     /// The kernel of the nested machine.
     pub outer: &'a Kernel,
     /// The kernel of the guests.
@@ -37,7 +42,7 @@ pub fn assemble(contents: &Contents<'_>) -> io::Result<Vec<u8>> {
     let mut archive = Archive::default();
     archive.file(Path::new("/init"), include_bytes!("init.sh"));
     // Guests made by vmoon have the host's busybox too.
-    let busybox = busybox().ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "busybox"))?;
+    let busybox = busybox().ok_or_else(|| missing("busybox"))?;
     archive.file(Path::new("/bin/busybox"), &std::fs::read(&busybox)?);
     for (number, module) in contents.outer.outer_modules()?.iter().enumerate() {
         archive.file(Path::new(&format!("/nested/modules/{number:02}")), &read_module(module)?);
@@ -46,6 +51,9 @@ pub fn assemble(contents: &Contents<'_>) -> io::Result<Vec<u8>> {
     archive.copy(contents.vmoon)?;
     for library in libraries(contents.vmoon)? {
         archive.copy(&library)?;
+    }
+    if contents.qemu {
+        add_qemu(&mut archive)?;
     }
     add_scripts(&mut archive, project::root(), DEPTH)?;
     let directory = std::env::current_dir()?;
@@ -87,6 +95,26 @@ fn add_inner_kernel(archive: &mut Archive, kernel: &Kernel) -> io::Result<()> {
         archive.file(&directory.join(name), content.as_bytes());
     }
     Ok(())
+}
+
+/// QEMU with its libraries and the firmware of a PC.
+fn add_qemu(archive: &mut Archive) -> io::Result<()> {
+    let program = machine::program().ok_or_else(|| missing(machine::QEMU))?;
+    archive.copy(&program)?;
+    for library in libraries(&program)? {
+        archive.copy(&library)?;
+    }
+    let folders = Command::new(&program).args(["-L", "help"]).output()?;
+    for folder in String::from_utf8_lossy(&folders.stdout).lines().map(Path::new) {
+        if folder.is_dir() {
+            archive.copy_tree(folder, FIRMWARE)?;
+        }
+    }
+    Ok(())
+}
+
+fn missing(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, format!("{what} is not installed"))
 }
 
 /// The dynamic linker and the libraries that a program needs; none if it is static.

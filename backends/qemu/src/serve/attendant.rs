@@ -201,6 +201,11 @@ impl<'a> Round<'a> {
                         self.drain();
                         return Ok(());
                     }
+                    // Nobody is left to call. Before Linux 6.11 a thread that listened would not
+                    // hear of it.
+                    Wakeup::Call if !event.event_set().contains(EventSet::IN) => {
+                        self.forget(self.reach.listener.as_raw_fd());
+                    }
                     wakeup => self.wake(wakeup),
                 }
             }

@@ -24,6 +24,10 @@ const FEATURE_LOG_ALL: u64 = 1 << 26;
 /// The rings that QEMU leaves to the device. The third, for events, it serves itself.
 pub(crate) const RINGS: usize = 2;
 
+/// The most entries that a ring may have (virtio 1.3, section 2.7). How many it has, QEMU settles
+/// with the driver: QEMU 7.2 offers 128, QEMU 10 offers 1024.
+const MOST_ENTRIES: u16 = 1 << 15;
+
 /// What QEMU said of a ring.
 #[derive(Debug, Default)]
 struct Ring {
@@ -194,7 +198,7 @@ impl Vhost {
             .load(GuestAddress(used.saturating_add(2)), Ordering::Acquire)
             .map_err(io::Error::other)?;
         let queue = Queue::try_from(QueueState {
-            max_size: self.device.queue_max_sizes()[index],
+            max_size: MOST_ENTRIES,
             next_avail: ring.base,
             next_used: u16::from_le(next_used),
             event_idx_enabled: self.features & FEATURE_EVENT_IDX != 0,
@@ -322,4 +326,42 @@ fn idle_queues(device: &VsockDevice) -> Vec<Queue> {
 /// A duplicate of a descriptor of QEMU's; none for a negative number.
 fn duplicate(reach: &Reach, number: i32) -> io::Result<Option<OwnedFd>> {
     (number >= 0).then(|| reach.descriptor(number)).transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where RAM is in a QEMU that is not there.
+    const BASE: u64 = 0x7f00_0000_0000;
+
+    fn with_ring(entries: u32) -> Vhost {
+        let ram = Arc::new(Ram::new(1 << 20).unwrap());
+        let mut vhost = Vhost::new(Cid::FIRST_GUEST, ram, HostWaker::new(|| {}));
+        vhost.ram_address = BASE;
+        let (descriptors, available, used) = (BASE, BASE + 0x80000, BASE + 0xa0000);
+        vhost.rings[0] =
+            Ring { size: entries, descriptors, used, available, base: 7, ..Ring::default() };
+        vhost
+    }
+
+    #[test]
+    fn a_ring_is_as_large_as_qemu_and_the_driver_settled() {
+        for entries in [2, 128, 1024, u32::from(MOST_ENTRIES)] {
+            let queue = with_ring(entries).queue(0).unwrap();
+            assert_eq!((u32::from(queue.size()), queue.next_avail()), (entries, 7));
+        }
+    }
+
+    #[test]
+    fn a_ring_that_cannot_be_is_refused() {
+        for entries in [0, 3, 1000, u32::from(MOST_ENTRIES) + 1, 1 << 16, (1 << 16) + 128] {
+            assert!(with_ring(entries).queue(0).is_err(), "{entries} entries");
+        }
+        let mut outside = with_ring(128);
+        outside.rings[0].used = BASE + (1 << 20);
+        assert!(outside.queue(0).is_err());
+        outside.rings[0].used = BASE - 1;
+        assert!(outside.queue(0).is_err());
+    }
 }
