@@ -202,7 +202,7 @@ enum OnlyRun {
     Run(Run),
 }
 
-/// The command line, if it is one for `vmoon run`. To build the flags of all commands takes a fifth
+/// The command line, if it is one for `vmoon run`. To build the flags of all commands takes a tenth
 /// of the time of an empty script.
 fn only_run(arguments: &[OsString]) -> Option<Cli> {
     if !arguments.iter().any(|argument| argument == "run") {

@@ -4,6 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::process::installed;
 use crate::project;
 
 /// What it takes: a command and the package that brings it.
@@ -25,11 +26,8 @@ mkfs.ext4 -q -F -d \"$2/root\" \"$2/debian.img\" 288M
 
 /// Why no image can be made here, or `None`.
 pub fn missing() -> Option<String> {
-    let paths = std::env::var_os("PATH").unwrap_or_default();
-    let found = |tool: &str| {
-        std::env::split_paths(&paths).any(|directory| directory.join(tool).is_file())
-            || Path::new("/usr/sbin").join(tool).is_file()
-    };
+    let found =
+        |tool: &str| installed(tool).is_some() || Path::new("/usr/sbin").join(tool).is_file();
     let packages: Vec<&str> =
         TOOLS.iter().filter(|(tool, _)| !found(tool)).map(|(_, package)| *package).collect();
     if !packages.is_empty() {

@@ -2,6 +2,8 @@
 
 use std::io::Write;
 
+use crate::process::installed;
+
 /// Reports that `test` cannot run here, and what is missing. The caller returns.
 ///
 /// The line goes to the real standard error, where the test harness does not hide it.
@@ -25,10 +27,8 @@ pub fn without_kvm() -> Option<String> {
 
 /// What keeps machines of the `qemu` backend from running here, if anything.
 pub fn without_qemu() -> Option<String> {
-    let paths = std::env::var_os("PATH").unwrap_or_default();
-    let mut folders = std::env::split_paths(&paths);
-    let found = folders.any(|folder| folder.join("qemu-system-x86_64").is_file());
-    (!found).then(|| "there is no qemu-system-x86_64; install qemu-system-x86".to_owned())
+    let found = installed("qemu-system-x86_64");
+    found.is_none().then(|| "there is no qemu-system-x86_64; install qemu-system-x86".to_owned())
 }
 
 /// What keeps stock Linux from running in QEMU here, if anything.

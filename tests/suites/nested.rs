@@ -60,19 +60,12 @@ fn script_with(options: &[&str], arguments: &[&str], seconds: u64) -> Option<End
     Some(ended)
 }
 
-/// About one run in fifteen, QEMU 7.2's emulated SVM goes wrong, at no place in particular and
-/// without a snapshot too: an inner Linux triple-faults or stands still, or the emulated machine's
-/// own kernel panics inside of `KVM_RUN`. The last happens with QEMU in place of vmoon as well
-/// (`qemu_with_kvm`), and no program of a user's can do it. No processor does any of it, and QEMU
-/// without the nesting does not: a second run tells it from a flaw of the script's or of vmoon's.
+/// About one run in fifteen, an inner Linux on QEMU 7.2's emulated SVM triple-faults or stands still,
+/// at no place in particular and without a snapshot too. No processor does that, and QEMU without
+/// the nesting does not: a second run tells it from a flaw of the script's or of vmoon's.
 fn looks_like_the_emulator(ended: &Ended) -> bool {
     const TIMED_OUT: i32 = 124;
-    const NO_RESULT: i32 = 125;
-    let panicked = ended.status == NO_RESULT
-        && ended.stderr.contains("the machine ended before vmoon did")
-        && ended.stderr.contains("Kernel panic - not syncing");
-    let faulted = ended.status != 0 && ended.stdout.contains("triple fault");
-    ended.status == TIMED_OUT || panicked || faulted
+    ended.status == TIMED_OUT || (ended.status != 0 && ended.stdout.contains("triple fault"))
 }
 
 #[test]
@@ -138,7 +131,6 @@ fn qemu_with_kvm() {
         "tests/scripts/vsock.lua",
         "tests/scripts/close.lua",
         "tests/nested/linux.lua",
-        "tests/nested/saved.lua",
     ] {
         let arguments = ["--log", "vmoon_qemu=debug", "run", "--backend", "qemu", path];
         let Some(ended) = script_with(&["--qemu"], &arguments, 400) else { return };

@@ -78,14 +78,11 @@ fn parse(mut arguments: impl Iterator<Item = OsString>) -> Result<Option<Options
         if name == "--help" || name == "-h" {
             return Ok(None);
         }
-        if name == "--qemu" {
-            options.qemu = true;
-            continue;
-        }
         let mut value = || arguments.next().ok_or_else(|| format!("{name} needs a value"));
         match name.as_str() {
             "--kernel" => image = Some(PathBuf::from(value()?)),
             "--modules" => modules = Some(PathBuf::from(value()?)),
+            "--qemu" => options.qemu = true,
             "--timeout" => options.timeout = Some(seconds(&value()?)?),
             _ => return Err(format!("{name} is not an option; vmoon's arguments follow `--`")),
         }

@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::supervise::{self, Outcome, Signals};
+use crate::process::installed;
 
 /// The emulator.
 pub const QEMU: &str = "qemu-system-x86_64";
@@ -124,6 +125,5 @@ fn copy(mut from: PipeReader, mut to: impl Write + Send + 'static) -> JoinHandle
 
 /// Where the emulator is.
 pub fn program() -> Option<PathBuf> {
-    let folders = std::env::var_os("PATH")?;
-    std::env::split_paths(&folders).map(|folder| folder.join(QEMU)).find(|path| path.is_file())
+    installed(QEMU)
 }
